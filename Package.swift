@@ -1,0 +1,59 @@
+// swift-tools-version: 6.1
+// Sekisho: a transparent two-port bridge that lets only allowed conversations pass.
+//
+// A target is a layer: it may import only what stands above it in this file.
+import PackageDescription
+
+let swift: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+/// The packet path: exclusivity is proved by the compiler there (structs of
+/// `let` pointers and `inout`), so the run-time check, which costs up to ten
+/// times the lookup (see docs/performance.md), is taken out.
+let packetPath: [SwiftSetting] = swift + [
+    .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
+]
+
+let package = Package(
+    name: "sekisho",
+    products: [
+        .executable(name: "sekisho", targets: ["sekisho"]),
+        .library(name: "SekishoCore", targets: ["Frames", "Allowlist", "Policy", "Datapath", "Captures"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
+    targets: [
+        // C headers that Swift cannot reach by itself.
+        .target(name: "CLinux", linkerSettings: [.linkedLibrary("bpf"), .linkedLibrary("elf"), .linkedLibrary("z")]),
+        .target(name: "CTOML"),
+        .systemLibrary(name: "CPcap", pkgConfig: "libpcap", providers: [.apt(["libpcap-dev"])]),
+
+        // The packet path, lowest first.
+        .target(name: "Frames", swiftSettings: packetPath),
+        .target(name: "Allowlist", dependencies: ["Frames", "CLinux"], swiftSettings: packetPath),
+        .target(
+            name: "Datapath", dependencies: ["Frames", "Allowlist", "CLinux"],
+            swiftSettings: packetPath, plugins: ["EmbedBPF"]),
+
+        // The control side.
+        .target(name: "Captures", dependencies: ["CPcap"], swiftSettings: swift),
+        .target(name: "Policy", dependencies: ["Frames", "Allowlist", "CTOML"], swiftSettings: swift),
+        .target(name: "Control", dependencies: ["Datapath", "Policy", "CLinux"], swiftSettings: swift),
+        .executableTarget(
+            name: "sekisho",
+            dependencies: [
+                "Control", "Datapath", "Policy", "Captures",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: swift),
+
+        // Builds BPF/ with the toolchain's clang and embeds the object.
+        .executableTarget(name: "bpf-embed", swiftSettings: swift),
+        .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["bpf-embed"]),
+
+    ],
+    cxxLanguageStandard: .cxx17
+)

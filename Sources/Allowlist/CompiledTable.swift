@@ -1,0 +1,60 @@
+// A policy as the packet path sees it: immutable, in one piece, reached by one pointer.
+
+import Frames
+
+/// Everything a verdict needs. Plain data; lives as long as its `CompiledTable`.
+public struct TableView: BitwiseCopyable {
+    public let mode: Mode
+    public let version: UInt64
+    public let ruleCount: UInt32
+    let exact4: PerfectTable<Key4>
+    let exact6: PerfectTable<Key6>
+    let labels: LabelTier
+    let references: RuleReferences
+    /// One bit for each EtherType and LLC address that passes: 8 KiB.
+    let etherTypes: UnsafePointer<UInt64>
+    /// IP address → place in `boundMACs`.
+    let bindings4: PerfectTable<Key4>
+    let bindings6: PerfectTable<Key6>
+    /// A count, then so many MAC addresses.
+    let boundMACs: UnsafePointer<UInt64>
+    let hasBindings: Bool
+
+    @inline(__always)
+    func allows(_ type: EtherType) -> Bool {
+        etherTypes[Int(type.rawValue >> 6)] &>> UInt64(type.rawValue & 63) & 1 == 1
+    }
+}
+
+/// Owns a table. Immutable once built, so it may be shared; the packet path holds only the view's address and
+/// is waited for before the owner goes (`Datapath.TablePublisher`).
+public final class CompiledTable: Sendable {
+    // Written once in `init`; what it points to never changes.
+    nonisolated(unsafe) public let view: UnsafePointer<TableView>
+    private let memory: TableMemory
+    /// What it was built from, for explanations and self-checks.
+    public let source: AllowlistSource
+    public let statistics: TableStatistics
+
+    init(_ view: TableView, memory: TableMemory, source: AllowlistSource, statistics: TableStatistics) {
+        let storage = memory.allocate(TableView.self, count: 1)
+        storage.initialize(to: view)
+        self.view = UnsafePointer(storage)
+        self.memory = memory
+        self.source = source
+        self.statistics = statistics
+    }
+
+    public var bytes: Int { memory.bytes }
+}
+
+/// What became of the rules, for `apply`, `status` and the benchmarks.
+public struct TableStatistics: Sendable, Codable {
+    public var rules = 0
+    public var exactIPv4 = 0
+    public var exactIPv6 = 0
+    public var networkPairs = 0
+    public var bindings = 0
+    /// A perfect hash was not found within the budget and a plain table stands in.
+    public var usesPlainTable = false
+}

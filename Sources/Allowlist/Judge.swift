@@ -1,0 +1,286 @@
+// The verdicts of one burst.
+//
+//   sort by form ─► exact, sender as client ─► exact, sender as server
+//                ─► labels, sender as client ─► labels, sender as server ─► bindings
+//
+// Each pass works on the frames no earlier one has allowed. What nothing
+// allows is denied.
+
+import Frames
+
+/// Frames of one burst at the most.
+public let burstCapacity = 64
+
+/// Working memory of one worker. Allocate once, before the first burst.
+public struct JudgeScratch: BitwiseCopyable {
+    let exact4: LookupScratch<Key4>
+    let exact6: LookupScratch<Key6>
+    let labels: LabelScratch
+    /// Places in the burst: IPv4 and IPv6 frames not yet allowed, and what a lookup is about.
+    let list4: UnsafeMutablePointer<UInt8>
+    let list6: UnsafeMutablePointer<UInt8>
+    /// Lowest rule found, by frame.
+    let found: UnsafeMutablePointer<UInt32>
+}
+
+/// Owns a `JudgeScratch`.
+public final class JudgeMemory {
+    private let memory = TableMemory()
+    public let scratch: JudgeScratch
+
+    public init() {
+        scratch = JudgeScratch(
+            exact4: LookupScratch(capacity: burstCapacity, in: memory),
+            exact6: LookupScratch(capacity: burstCapacity, in: memory),
+            labels: LabelScratch(capacity: burstCapacity, in: memory),
+            list4: memory.allocate(UInt8.self, count: burstCapacity),
+            list6: memory.allocate(UInt8.self, count: burstCapacity),
+            found: memory.allocate(UInt32.self, count: burstCapacity))
+    }
+}
+
+/// Judges a burst.
+///
+/// - Parameters:
+///   - frames: `count` ≤ `burstCapacity` pointers to the frames; read only where the table has bindings, and only
+///     bytes that the parser proved to be there.
+///   - headers: what the parser made of them.
+///   - side: the port they came in by.
+///   - verdicts: `count` places to write. Under every mode they are those of `enforce`.
+@_noLocks @_noAllocation
+public func judgeBurst(
+    _ table: UnsafePointer<TableView>, frames: UnsafePointer<UnsafeRawPointer>,
+    headers: UnsafePointer<FrameHeaders>, count: Int, from side: Side, scratch: JudgeScratch,
+    verdicts: UnsafeMutablePointer<Verdict>
+) {
+    var n4 = 0
+    var n6 = 0
+    for i in 0..<count {
+        let form = headers[i].form
+        var cause = headers[i].cause
+        if cause == .none {
+            if form == .ipv4 || form == .ipv6 {
+                if headers[i].marks.contains(.laterFragment) {
+                    cause = .fragmentUntracked
+                } else {
+                    cause = .notInPolicy
+                    scratch.list4[n4] = UInt8(truncatingIfNeeded: i)
+                    scratch.list6[n6] = UInt8(truncatingIfNeeded: i)
+                    n4 &+= form == .ipv4 ? 1 : 0
+                    n6 &+= form == .ipv6 ? 1 : 0
+                }
+            } else {
+                // Neighbour discovery is IPv6's ARP, and passes where ARP does.
+                let type = form == .neighbour ? .arp : headers[i].etherType
+                cause = table.pointee.allows(type) ? .none : .etherTypeNotAllowed
+            }
+        }
+        verdicts[i] = Verdict(rule: Verdict.noRule, cause: cause, isReply: false)
+    }
+    if n4 > 0 {
+        let hasExact = table.pointee.exact4.count > 0
+        if hasExact {
+            n4 = judgeExact4(table, headers, side, isReply: false, scratch, n4, verdicts)
+            if n4 > 0 { n4 = judgeExact4(table, headers, side, isReply: true, scratch, n4, verdicts) }
+        }
+        if n4 > 0 && !table.pointee.labels.isEmpty {
+            judgeLabels(table, headers, side, scratch, scratch.list4, n4, verdicts)
+        }
+    }
+    if n6 > 0 {
+        if table.pointee.exact6.count > 0 {
+            n6 = judgeExact6(table, headers, side, isReply: false, scratch, n6, verdicts)
+            if n6 > 0 { n6 = judgeExact6(table, headers, side, isReply: true, scratch, n6, verdicts) }
+        }
+        if n6 > 0 && !table.pointee.labels.isEmpty {
+            judgeLabels(table, headers, side, scratch, scratch.list6, n6, verdicts)
+        }
+    }
+    if table.pointee.hasBindings { checkBindings(table, frames, headers, count, verdicts) }
+}
+
+// MARK: - Exact keys
+
+/// A kind no stored key has: the lookup misses, without a branch here.
+@inline(__always)
+private func keyKind(_ marks: FrameMarks, isReply: Bool) -> UInt32 {
+    UInt32(marks.rawValue & (isReply ? FrameMarks.neverReverse.rawValue : FrameMarks.neverForward.rawValue))
+}
+
+/// - Returns: how many frames of the list are still not allowed; they stay in it, in order.
+@inline(__always)
+private func judgeExact4(
+    _ table: UnsafePointer<TableView>, _ headers: UnsafePointer<FrameHeaders>, _ side: Side, isReply: Bool,
+    _ scratch: JudgeScratch, _ n: Int, _ verdicts: UnsafeMutablePointer<Verdict>
+) -> Int {
+    for i in 0..<n {
+        let frame = headers + Int(scratch.list4[i])
+        let source = UInt32(truncatingIfNeeded: frame.pointee.source.low)
+        let destination = UInt32(truncatingIfNeeded: frame.pointee.destination.low)
+        scratch.exact4.keys[i] = Key4(
+            client: isReply ? destination : source, server: isReply ? source : destination,
+            port: (isReply ? frame.pointee.sourcePort : frame.pointee.destinationPort).rawValue,
+            ipProtocol: frame.pointee.ipProtocol.rawValue, kind: keyKind(frame.pointee.marks, isReply: isReply))
+    }
+    table.pointee.exact4.lookUp(n, scratch.exact4)
+    return settle(
+        headers, table.pointee.references, scratch.exact4.references, scratch.list4, n, side, isReply: isReply, verdicts)
+}
+
+@inline(__always)
+private func judgeExact6(
+    _ table: UnsafePointer<TableView>, _ headers: UnsafePointer<FrameHeaders>, _ side: Side, isReply: Bool,
+    _ scratch: JudgeScratch, _ n: Int, _ verdicts: UnsafeMutablePointer<Verdict>
+) -> Int {
+    for i in 0..<n {
+        let frame = headers + Int(scratch.list6[i])
+        scratch.exact6.keys[i] = Key6(
+            client: isReply ? frame.pointee.destination : frame.pointee.source,
+            server: isReply ? frame.pointee.source : frame.pointee.destination,
+            port: (isReply ? frame.pointee.sourcePort : frame.pointee.destinationPort).rawValue,
+            ipProtocol: frame.pointee.ipProtocol.rawValue, kind: keyKind(frame.pointee.marks, isReply: isReply))
+    }
+    table.pointee.exact6.lookUp(n, scratch.exact6)
+    return settle(
+        headers, table.pointee.references, scratch.exact6.references, scratch.list6, n, side, isReply: isReply, verdicts)
+}
+
+/// Turns references into verdicts and keeps in `list` what is still not allowed.
+@inline(__always)
+private func settle(
+    _ headers: UnsafePointer<FrameHeaders>, _ references: RuleReferences, _ found: UnsafePointer<UInt32>,
+    _ list: UnsafeMutablePointer<UInt8>, _ n: Int, _ side: Side, isReply: Bool,
+    _ verdicts: UnsafeMutablePointer<Verdict>
+) -> Int {
+    var left = 0
+    for i in 0..<n {
+        let place = list[i]
+        let frame = headers + Int(place)
+        let rule = references.resolve(
+            found[i], clientSide: clientSide(frame.pointee, isReply: isReply, from: side), vlan: frame.pointee.vlan)
+        list[left] = place
+        left &+= record(rule, frame, isReply: isReply, verdicts + Int(place)) ? 0 : 1
+    }
+    return left
+}
+
+/// Writes a verdict if there is a rule.
+///
+/// - Returns: whether the frame is settled. A server's attempt to open a connection is
+///   not: another rule may make it the client.
+@inline(__always)
+private func record(
+    _ rule: UInt32, _ frame: UnsafePointer<FrameHeaders>, isReply: Bool, _ verdict: UnsafeMutablePointer<Verdict>
+) -> Bool {
+    if rule == Verdict.noRule { return false }
+    if isReply, frame.pointee.ipProtocol == .tcp, frame.pointee.tcpFlags.opensConnection,
+        !frame.pointee.marks.contains(.icmpError)
+    {
+        verdict.pointee.cause = .synFromServer
+        return false
+    }
+    verdict.pointee = Verdict(rule: rule, cause: .none, isReply: isReply)
+    return true
+}
+
+// MARK: - Labels
+
+@inline(never)
+private func judgeLabels(
+    _ table: UnsafePointer<TableView>, _ headers: UnsafePointer<FrameHeaders>, _ side: Side, _ scratch: JudgeScratch,
+    _ list: UnsafeMutablePointer<UInt8>, _ count: Int, _ verdicts: UnsafeMutablePointer<Verdict>
+) {
+    table.pointee.labels.findLabels(headers, list, count, scratch.labels)
+    let n = labelPass(table, headers, side, isReply: false, scratch, list, count, verdicts)
+    if n > 0 { _ = labelPass(table, headers, side, isReply: true, scratch, list, n, verdicts) }
+}
+
+@inline(__always)
+private func labelPass(
+    _ table: UnsafePointer<TableView>, _ headers: UnsafePointer<FrameHeaders>, _ side: Side, isReply: Bool,
+    _ scratch: JudgeScratch, _ list: UnsafeMutablePointer<UInt8>, _ n: Int, _ verdicts: UnsafeMutablePointer<Verdict>
+) -> Int {
+    for i in 0..<n { scratch.found[Int(list[i])] = Verdict.noRule }
+    table.pointee.labels.lookUp(
+        headers, list, n, isReply: isReply, from: side, table.pointee.references, scratch.labels, found: scratch.found)
+    var left = 0
+    for i in 0..<n {
+        let place = Int(list[i])
+        list[left] = UInt8(truncatingIfNeeded: place)
+        left &+= record(scratch.found[place], headers + place, isReply: isReply, verdicts + place) ? 0 : 1
+    }
+    return left
+}
+
+// MARK: - Bindings
+
+/// Denies allowed frames that use a bound IP address with a MAC address that is not its own.
+@inline(never)
+private func checkBindings(
+    _ table: UnsafePointer<TableView>, _ frames: UnsafePointer<UnsafeRawPointer>,
+    _ headers: UnsafePointer<FrameHeaders>, _ count: Int, _ verdicts: UnsafeMutablePointer<Verdict>
+) {
+    for i in 0..<count where verdicts[i].cause == .none {
+        let form = headers[i].form
+        if form == .other { continue }
+        // The parser proved that the Ethernet and the network header are there.
+        let destination = frames[i].loadMAC(0), source = frames[i].loadMAC(6)
+        let network = frames[i] + Int(headers[i].networkOffset)
+        var holds: Bool
+        switch form {
+        case .arp:
+            holds = isBound4(table, UInt32(truncatingIfNeeded: headers[i].source.low), source)
+                && isBound4(table, UInt32(truncatingIfNeeded: headers[i].source.low), headers[i].claimedMAC)
+        case .ipv4:
+            // Not `headers`: for an ICMP error those are the addresses of the packet inside.
+            holds = isBound4(table, network.loadWord32(12), source) && isBound4(table, network.loadWord32(16), destination)
+        default:
+            holds = isBound6(table, network.loadIPv6(8), source)
+            // Solicitations go to a group address; everything else to its owner.
+            holds = holds && isBound6(table, network.loadIPv6(24), destination)
+            if form == .neighbour && headers[i].claimedMAC.rawValue != 0 {
+                holds = holds && isBound6(table, headers[i].source, headers[i].claimedMAC)
+            }
+        }
+        if !holds { verdicts[i] = Verdict(rule: verdicts[i].rule, cause: .addressBinding, isReply: verdicts[i].isReply) }
+    }
+}
+
+/// Whether this MAC address may use this IP address: it is bound to it, or the IP address is not bound at all.
+@inline(__always)
+private func isBound4(_ table: UnsafePointer<TableView>, _ address: UInt32, _ mac: MACAddress) -> Bool {
+    isListed(table, table.pointee.bindings4.reference(bindingKey4(address)), mac)
+}
+
+@inline(__always)
+private func isBound6(_ table: UnsafePointer<TableView>, _ address: AddressWords, _ mac: MACAddress) -> Bool {
+    isListed(table, table.pointee.bindings6.reference(bindingKey6(address)), mac)
+}
+
+@inline(__always)
+private func isListed(_ table: UnsafePointer<TableView>, _ place: UInt32, _ mac: MACAddress) -> Bool {
+    if place == noReference { return true }
+    let list = table.pointee.boundMACs + Int(place)
+    for i in 0..<Int(truncatingIfNeeded: list[0]) where list[1 &+ i] == mac.rawValue { return true }
+    return false
+}
+
+extension UnsafeRawPointer {
+    @inline(__always)
+    fileprivate func loadWord32(_ offset: Int) -> UInt32 {
+        UInt32(bigEndian: loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+    }
+
+    @inline(__always)
+    fileprivate func loadMAC(_ offset: Int) -> MACAddress {
+        let high = UInt16(bigEndian: loadUnaligned(fromByteOffset: offset, as: UInt16.self))
+        return MACAddress(rawValue: UInt64(high) << 32 | UInt64(loadWord32(offset &+ 2)))
+    }
+
+    @inline(__always)
+    fileprivate func loadIPv6(_ offset: Int) -> AddressWords {
+        AddressWords(
+            high: UInt64(bigEndian: loadUnaligned(fromByteOffset: offset, as: UInt64.self)),
+            low: UInt64(bigEndian: loadUnaligned(fromByteOffset: offset &+ 8, as: UInt64.self)))
+    }
+}

@@ -1,0 +1,37 @@
+// Memory of tables: allocated once, cache-line aligned, freed with its owner.
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// Owns blocks of plain memory until it goes away.
+///
+/// Not locked: one thread builds, and after that nobody changes it.
+final class TableMemory: @unchecked Sendable {
+    // Unchecked: mutated only while the builder is its sole user.
+    private var blocks: [UnsafeMutableRawPointer] = []
+    private(set) var bytes = 0
+
+    /// From this size on a block is aligned to 2 MiB and offered to the kernel as huge pages:
+    /// at a million rules a lookup would otherwise miss the TLB as well as the cache.
+    private static let hugePage = 2 << 20
+
+    func allocate<T: BitwiseCopyable>(_ type: T.Type, count: Int) -> UnsafeMutablePointer<T> {
+        // One spare line behind: a prefetch of the last slot's end stays inside.
+        let size = max(count, 1) * MemoryLayout<T>.stride + 64
+        let isLarge = size >= Self.hugePage
+        var block: UnsafeMutableRawPointer?
+        let error = posix_memalign(&block, isLarge ? Self.hugePage : 64, size)
+        guard error == 0, let block else { fatalError("no memory for a table of \(size) bytes") }
+        if isLarge { madvise(block, size, MADV_HUGEPAGE) }
+        blocks.append(block)
+        bytes += size
+        return block.bindMemory(to: T.self, capacity: max(count, 1))
+    }
+
+    deinit {
+        for block in blocks { free(block) }
+    }
+}

@@ -1,0 +1,58 @@
+// Port settings: what takes a union, a variable argument list or a macro to ask for.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/// What the driver says of itself.
+typedef struct {
+  char driver[32];
+  char version[32];
+  char bus[32];
+} clinux_driver;
+
+// Each returns 0 or -errno.
+
+int clinux_driver_info(const char *name, clinux_driver *out);
+
+/// RX queues in use and the most the driver offers. A driver that cannot say has one.
+int clinux_queues(const char *name, uint32_t *rx, uint32_t *rx_max);
+
+/// RX descriptors of the NIC, now and at most. -EOPNOTSUPP where there are none.
+int clinux_ring_size(const char *name, uint32_t *rx, uint32_t *rx_max);
+
+/// Offloads that change what an XDP program sees.
+enum clinux_offload {
+  CLINUX_OFFLOAD_RX_VLAN = 0,
+  CLINUX_OFFLOAD_TX_VLAN = 1,
+  CLINUX_OFFLOAD_LRO = 2,
+  CLINUX_OFFLOAD_GRO = 3,
+  CLINUX_OFFLOAD_RX_CHECKSUM = 4,
+};
+int clinux_offload_get(const char *name, enum clinux_offload offload, bool *on);
+int clinux_offload_set(const char *name, enum clinux_offload offload, bool on);
+
+/// Interface flags (IFF_*), MTU and hardware address.
+int clinux_flags(const char *name, uint32_t *flags);
+int clinux_set_up(const char *name);
+int clinux_mtu(const char *name, uint32_t *mtu);
+int clinux_mac(const char *name, uint8_t mac[6], uint16_t *hardware_type);
+
+/// A socket that keeps the port in promiscuous mode for as long as it is open, or -errno.
+/// The kernel counts such memberships: nothing is left behind by a killed process.
+int clinux_promiscuous(int ifindex);
+
+/// Pins the calling thread to one processor.
+int clinux_pin_thread(int cpu);
+/// Processors this process may use, written to `cpus`; returns how many.
+int clinux_allowed_cpus(int *cpus, int capacity);
+/// Names the calling thread for /proc and debuggers; 15 characters.
+void clinux_name_thread(const char *name);
+/// Thread id as in /proc.
+int clinux_thread_id(void);
+
+/// "EPERM" for 1, and so on; "errno 4711" for what has no name.
+const char *clinux_errno_name(int code);
+
+/// Bit of a capability in the effective set (CAP_*). -errno if it cannot be told.
+int clinux_has_capability(int capability);

@@ -1,0 +1,180 @@
+#define _GNU_SOURCE
+#include "clinux_net.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/ethtool.h>
+#include <linux/if_packet.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+// One ioctl on an interface. `request` is filled in but for the name.
+static int interface_ioctl(const char *name, unsigned long code, struct ifreq *request) {
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  if (strlen(name) >= IFNAMSIZ) {
+    close(fd);
+    return -ENODEV;
+  }
+  strncpy(request->ifr_name, name, IFNAMSIZ - 1);
+  int error = ioctl(fd, code, request) < 0 ? -errno : 0;
+  close(fd);
+  return error;
+}
+
+static int ethtool(const char *name, void *command) {
+  struct ifreq request = {.ifr_data = command};
+  return interface_ioctl(name, SIOCETHTOOL, &request);
+}
+
+int clinux_driver_info(const char *name, clinux_driver *out) {
+  struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+  int error = ethtool(name, &info);
+  if (error) return error;
+  memset(out, 0, sizeof *out);
+  snprintf(out->driver, sizeof out->driver, "%s", info.driver);
+  snprintf(out->version, sizeof out->version, "%s", info.version);
+  snprintf(out->bus, sizeof out->bus, "%s", info.bus_info);
+  return 0;
+}
+
+int clinux_queues(const char *name, uint32_t *rx, uint32_t *rx_max) {
+  struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+  int error = ethtool(name, &channels);
+  if (error == -EOPNOTSUPP) {
+    *rx = *rx_max = 1;
+    return 0;
+  }
+  if (error) return error;
+  *rx = channels.rx_count + channels.combined_count;
+  *rx_max = channels.max_rx + channels.max_combined;
+  if (*rx == 0) *rx = 1;
+  if (*rx_max < *rx) *rx_max = *rx;
+  return 0;
+}
+
+int clinux_ring_size(const char *name, uint32_t *rx, uint32_t *rx_max) {
+  struct ethtool_ringparam ring = {.cmd = ETHTOOL_GRINGPARAM};
+  int error = ethtool(name, &ring);
+  if (error) return error;
+  *rx = ring.rx_pending;
+  *rx_max = ring.rx_max_pending;
+  return 0;
+}
+
+// The old one-bit commands: they need no table of feature names and every driver answers them.
+static const struct {
+  uint32_t get, set, flag;
+} offloads[] = {
+    [CLINUX_OFFLOAD_RX_VLAN] = {ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_RXVLAN},
+    [CLINUX_OFFLOAD_TX_VLAN] = {ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_TXVLAN},
+    [CLINUX_OFFLOAD_LRO] = {ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_LRO},
+    [CLINUX_OFFLOAD_GRO] = {ETHTOOL_GGRO, ETHTOOL_SGRO, 0},
+    [CLINUX_OFFLOAD_RX_CHECKSUM] = {ETHTOOL_GRXCSUM, ETHTOOL_SRXCSUM, 0},
+};
+
+int clinux_offload_get(const char *name, enum clinux_offload offload, bool *on) {
+  struct ethtool_value value = {.cmd = offloads[offload].get};
+  int error = ethtool(name, &value);
+  if (error) return error;
+  *on = offloads[offload].flag ? (value.data & offloads[offload].flag) != 0 : value.data != 0;
+  return 0;
+}
+
+int clinux_offload_set(const char *name, enum clinux_offload offload, bool on) {
+  struct ethtool_value value = {.cmd = offloads[offload].set, .data = on};
+  if (offloads[offload].flag) {
+    struct ethtool_value flags = {.cmd = offloads[offload].get};
+    int error = ethtool(name, &flags);
+    if (error) return error;
+    value.data = on ? flags.data | offloads[offload].flag : flags.data & ~offloads[offload].flag;
+  }
+  return ethtool(name, &value);
+}
+
+int clinux_flags(const char *name, uint32_t *flags) {
+  struct ifreq request = {0};
+  int error = interface_ioctl(name, SIOCGIFFLAGS, &request);
+  *flags = (uint16_t)request.ifr_flags;
+  return error;
+}
+
+int clinux_set_up(const char *name) {
+  struct ifreq request = {0};
+  int error = interface_ioctl(name, SIOCGIFFLAGS, &request);
+  if (error) return error;
+  request.ifr_flags |= IFF_UP;
+  return interface_ioctl(name, SIOCSIFFLAGS, &request);
+}
+
+int clinux_mtu(const char *name, uint32_t *mtu) {
+  struct ifreq request = {0};
+  int error = interface_ioctl(name, SIOCGIFMTU, &request);
+  *mtu = (uint32_t)request.ifr_mtu;
+  return error;
+}
+
+int clinux_mac(const char *name, uint8_t mac[6], uint16_t *hardware_type) {
+  struct ifreq request = {0};
+  int error = interface_ioctl(name, SIOCGIFHWADDR, &request);
+  memcpy(mac, request.ifr_hwaddr.sa_data, 6);
+  *hardware_type = request.ifr_hwaddr.sa_family;
+  return error;
+}
+
+int clinux_promiscuous(int ifindex) {
+  // Protocol 0: the socket itself receives nothing.
+  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  struct packet_mreq membership = {.mr_ifindex = ifindex, .mr_type = PACKET_MR_PROMISC};
+  if (setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership, sizeof membership) < 0) {
+    int error = -errno;
+    close(fd);
+    return error;
+  }
+  return fd;
+}
+
+int clinux_pin_thread(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  return sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
+}
+
+int clinux_allowed_cpus(int *cpus, int capacity) {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) < 0) return -errno;
+  int count = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE && count < capacity; cpu++)
+    if (CPU_ISSET(cpu, &set)) cpus[count++] = cpu;
+  return count;
+}
+
+void clinux_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+int clinux_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+const char *clinux_errno_name(int code) {
+  const char *name = strerrorname_np(code);
+  if (name) return name;
+  static _Thread_local char unknown[24];
+  snprintf(unknown, sizeof unknown, "errno %d", code);
+  return unknown;
+}
+
+int clinux_has_capability(int capability) {
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct data[2] = {0};
+  if (syscall(SYS_capget, &header, data) < 0) return -errno;
+  return (data[capability / 32].effective >> (capability % 32)) & 1;
+}

@@ -1,0 +1,149 @@
+// Hot swap: one pointer, read once per burst; the old table goes when nobody can be using it.
+//
+//   control   publish ──────────────► wait ─────────────────► free old, answer
+//   worker    …burst (old)│ burst (new) │ seen = new │ …
+//
+// Quiescent-state reclamation (QSBR): a worker says after each burst which version it used. A worker that is
+// about to sleep in the kernel says that it uses none.
+
+import Allowlist
+import Synchronization
+
+/// What the pointer leads to.
+struct Publication {
+    let table: UnsafePointer<TableView>
+    let version: UInt64
+    /// Hits by rule, one array for each worker.
+    let hits: UnsafeMutablePointer<UnsafeMutablePointer<Counter>>
+}
+
+/// What the packet path shares with the control side: trivial, copied into each worker.
+struct PublishedTable {
+    /// Address of the current `Publication`; never 0 while workers run.
+    let current: UnsafeMutablePointer<Atomic<UInt>>
+    /// This worker's line: the version it has used last, or `offline`.
+    let seen: UnsafeMutablePointer<Atomic<UInt64>>
+
+    static let offline = UInt64.max
+    /// Back from sleep, nothing used yet: holds back every reclamation.
+    static let returning: UInt64 = 0
+
+    @inline(__always)
+    func load() -> UnsafePointer<Publication> {
+        // Sequentially consistent, as the store in `goOnline` before it: the publisher stores the pointer
+        // and then reads `seen`, we store `seen` and then read the pointer; one of us must notice the other.
+        // On x86-64 this load is a plain move.
+        UnsafePointer(bitPattern: current.pointee.load(ordering: .sequentiallyConsistent)).unsafelyUnwrapped
+    }
+
+    /// The burst is over; nothing of `version` is used any more.
+    @inline(__always)
+    func announce(_ version: UInt64) { seen.pointee.store(version, ordering: .releasing) }
+
+    func goOffline() { seen.pointee.store(Self.offline, ordering: .releasing) }
+    func goOnline() { seen.pointee.store(Self.returning, ordering: .sequentiallyConsistent) }
+}
+
+/// The control side of the swap. Used by one thread at a time.
+final class TablePublisher {
+    private let current: UnsafeMutablePointer<Atomic<UInt>>
+    /// One per worker, 128 bytes apart.
+    private let seen: UnsafeMutableRawPointer
+    private let workerCount: Int
+    private var live: Owned?
+    /// Tables whose workers did not answer in time: kept until they do.
+    private var retired: [Owned] = []
+    /// Hits of tables that are gone, by rule name.
+    private(set) var pastHits: [String: UInt64] = [:]
+
+    private static let line = 128
+
+    private struct Owned {
+        let table: CompiledTable
+        let ruleNames: [String]
+        let publication: UnsafeMutablePointer<Publication>
+    }
+
+    init(workerCount: Int) {
+        self.workerCount = workerCount
+        current = .allocate(capacity: 1)
+        current.initialize(to: Atomic(0))
+        seen = .allocate(byteCount: Self.line * workerCount, alignment: Self.line)
+        for worker in 0..<workerCount { slot(worker).initialize(to: Atomic(PublishedTable.offline)) }
+    }
+
+    /// - Precondition: the workers have ended.
+    deinit {
+        for owned in retired + (live.map { [$0] } ?? []) { free(owned) }
+        current.deallocate()
+        seen.deallocate()
+    }
+
+    private func slot(_ worker: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
+        (seen + worker * Self.line).assumingMemoryBound(to: Atomic<UInt64>.self)
+    }
+
+    func view(_ worker: Int) -> PublishedTable { PublishedTable(current: current, seen: slot(worker)) }
+
+    var table: CompiledTable? { live?.table }
+
+    /// Makes `table` the one in use.
+    ///
+    /// - Parameter ruleNames: by rule index; hits are kept by name over versions.
+    func publish(_ table: CompiledTable, ruleNames: [String]) {
+        let hits = UnsafeMutablePointer<UnsafeMutablePointer<Counter>>.allocate(capacity: max(workerCount, 1))
+        for worker in 0..<workerCount {
+            let counters = UnsafeMutablePointer<Counter>.allocate(capacity: ruleNames.count + 16)
+            for rule in 0..<ruleNames.count + 16 { (counters + rule).initialize(to: Counter()) }
+            hits[worker] = counters
+        }
+        let publication = UnsafeMutablePointer<Publication>.allocate(capacity: 1)
+        publication.initialize(
+            to: Publication(table: table.view, version: table.view.pointee.version, hits: hits))
+        current.pointee.store(UInt(bitPattern: publication), ordering: .sequentiallyConsistent)
+        if let live { retired.append(live) }
+        live = Owned(table: table, ruleNames: ruleNames, publication: publication)
+    }
+
+    /// Whether no worker can be using anything older than the current table.
+    var isQuiescent: Bool {
+        guard let live else { return true }
+        let version = live.publication.pointee.version
+        return (0..<workerCount).allSatisfy {
+            let value = slot($0).pointee.load(ordering: .sequentiallyConsistent)
+            return value == PublishedTable.offline || value >= version
+        }
+    }
+
+    /// Frees old tables once `isQuiescent`. What the workers counted in them is kept.
+    func reclaim() {
+        guard isQuiescent else { return }
+        for owned in retired {
+            addHits(of: owned, to: &pastHits)
+            free(owned)
+        }
+        retired = []
+    }
+
+    /// Hits by rule name since the start.
+    func hits() -> [String: UInt64] {
+        var sum = pastHits
+        for owned in retired + (live.map { [$0] } ?? []) { addHits(of: owned, to: &sum) }
+        return sum
+    }
+
+    private func addHits(of owned: Owned, to sum: inout [String: UInt64]) {
+        for worker in 0..<workerCount {
+            for (rule, name) in owned.ruleNames.enumerated() {
+                let count = owned.publication.pointee.hits[worker][rule].count
+                if count > 0 { sum[name, default: 0] += count }
+            }
+        }
+    }
+
+    private func free(_ owned: Owned) {
+        for worker in 0..<workerCount { owned.publication.pointee.hits[worker].deallocate() }
+        owned.publication.pointee.hits.deallocate()
+        owned.publication.deallocate()
+    }
+}

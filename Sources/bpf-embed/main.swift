@@ -1,0 +1,54 @@
+// bpf-embed CLANG SOURCE OUTPUT: compiles a BPF program and writes it as Swift source.
+//
+// Runs at build time, from Plugins/EmbedBPF. The object is written as base64 in a
+// string literal, which the compiler reads a hundred times faster than an array literal.
+
+import Foundation
+
+func fail(_ message: String) -> Never {
+    FileHandle.standardError.write(Data("bpf-embed: error: \(message)\n".utf8))
+    exit(1)
+}
+
+let arguments = CommandLine.arguments
+guard arguments.count == 4 else { fail("usage: bpf-embed CLANG SOURCE OUTPUT") }
+let (clang, source, output) = (arguments[1], arguments[2], arguments[3])
+let object = output + ".o"
+
+#if arch(x86_64)
+let machine = "x86_64"
+#elseif arch(arm64)
+let machine = "aarch64"
+#endif
+
+let compiler = Process()
+compiler.executableURL = URL(fileURLWithPath: clang)
+compiler.arguments = [
+    "-target", "bpf", "-O2", "-g", "-Wall", "-Werror",
+    // Debian keeps asm/types.h, which linux/types.h asks for, by machine.
+    "-I/usr/include/\(machine)-linux-gnu",
+    "-c", source, "-o", object,
+]
+do {
+    try compiler.run()
+} catch {
+    fail("cannot run \(clang): \(error)")
+}
+compiler.waitUntilExit()
+guard compiler.terminationStatus == 0 else {
+    fail("\(clang) could not compile \(source). Is libbpf-dev installed? (apt-get install libbpf-dev linux-libc-dev)")
+}
+guard let bytes = FileManager.default.contents(atPath: object) else { fail("\(object) is missing") }
+let name = URL(fileURLWithPath: source).lastPathComponent
+let text = """
+    // Made from BPF/\(name) at build time.
+    enum EmbeddedXDPProgram {
+        static let base64 = "\(bytes.base64EncodedString())"
+    }
+
+    """
+do {
+    try text.write(toFile: output, atomically: true, encoding: .utf8)
+} catch {
+    fail("cannot write \(output): \(error)")
+}

@@ -24,6 +24,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     ],
     targets: [
         // C headers that Swift cannot reach by itself.
@@ -41,7 +42,10 @@ let package = Package(
         // The control side.
         .target(name: "Captures", dependencies: ["CPcap"], swiftSettings: swift),
         .target(name: "Policy", dependencies: ["Frames", "Allowlist", "CTOML"], swiftSettings: swift),
-        .target(name: "Control", dependencies: ["Datapath", "Policy", "CLinux"], swiftSettings: swift),
+        .target(
+            name: "Control",
+            dependencies: ["Datapath", "Policy", "CLinux", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: swift),
         .executableTarget(
             name: "sekisho",
             dependencies: [

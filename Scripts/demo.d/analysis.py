@@ -88,8 +88,9 @@ def judge_captures(console: Console, addresses: Addresses, moments: Moments, cap
         return [frame for frame in frames if laptop_mac == frame.source_mac or laptop == frame.source]
 
     # The positive control: the attack works, and this capture shows it.
-    selected = unprotected["ports"]["5000"]["reply"]
-    took_session = len(selected) == 28 and selected[18:20] == "02"  # SType 2: Select.rsp
+    # Its Select.rsp (SType 2) comes first; the tool's S1F13 may be right behind.
+    reply = bytes.fromhex(unprotected["ports"]["5000"]["reply"])
+    took_session = len(reply) >= 14 and reply[9] == 2
     seen = [frame for frame in from_laptop(before(inside)) if frame.ether_type != ARP]
     forged = [frame for frame in seen if frame.source == addresses.ip("mes")]
     console.check(

@@ -251,6 +251,13 @@ struct Worker: ~Copyable {
         }
     }
 
+    /// Whether something waits in a TX ring.
+    @_noLocks @_noAllocation
+    mutating func hasPendingTransmit() -> Bool {
+        for i in 0..<socketCount where sockets[i].tx.isPending { return true }
+        return false
+    }
+
     /// Fills the fill rings before the sockets are bound: some drivers leak what comes too early.
     mutating func prepare() {
         for i in 0..<socketCount { refill(i) }

@@ -88,6 +88,14 @@ private func parseICMP(
     return .none
 }
 
+extension FrameHeaders {
+    /// Marks an ICMP message as request or reply by its type, which stands in `destinationPort`. For headers
+    /// that were not parsed.
+    public mutating func setICMPDirection() {
+        setICMPPorts(UInt8(destinationPort.rawValue >> 8), UInt8(destinationPort.rawValue & 0xFF), &self)
+    }
+}
+
 /// A request is the client's, a reply the server's: a rule for `icmp/echo` lets
 /// nobody but its client ask.
 @inline(__always)

@@ -51,6 +51,13 @@ void clinux_name_thread(const char *name);
 /// Thread id as in /proc.
 int clinux_thread_id(void);
 
+/// A non-blocking eventfd: wakes a thread that sleeps in poll. -1 and errno on failure.
+int clinux_wakeup(void);
+
+/// A signalfd for a set of signals, and the next of them (0 if there is none).
+int clinux_signals(const void *signal_set);
+int clinux_next_signal(int descriptor);
+
 /// "EPERM" for 1, and so on; "errno 4711" for what has no name.
 const char *clinux_errno_name(int code);
 

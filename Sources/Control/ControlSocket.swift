@@ -1,0 +1,168 @@
+// The Unix socket between the running bridge and the command line. Root only: the file has mode 0600.
+
+import Datapath
+import Foundation
+import Glibc
+
+/// Where the socket is if nobody says otherwise.
+public let defaultControlSocket = "/run/sekisho/control.sock"
+
+/// A message longer than this is refused. A policy of a million rules fits.
+private let longestMessage = 640 << 20
+/// A peer that says nothing for so long is hung up on, in milliseconds.
+private let patience: Int32 = 10_000
+
+/// A stream socket, closed when it goes away.
+final class Connection: Sendable {
+    let descriptor: Int32
+
+    init(_ descriptor: Int32) { self.descriptor = descriptor }
+    deinit { close(descriptor) }
+
+    /// Everything until the peer has said all. nil: too long, too slow, or broken.
+    func readAll(patience limit: Int32 = patience) -> Data? {
+        var data = Data()
+        var chunk = [UInt8](repeating: 0, count: 64 << 10)
+        while data.count <= longestMessage {
+            var waiting = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            let ready = poll(&waiting, 1, limit)
+            if ready < 0, errno == EINTR { continue }
+            guard ready > 0 else { return nil }
+            let count = read(descriptor, &chunk, chunk.count)
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { return nil }
+            if count == 0 { return data }
+            data.append(contentsOf: chunk[0..<count])
+        }
+        return nil
+    }
+
+    func writeAll(_ data: Data) -> Bool {
+        var rest = data[...]
+        while !rest.isEmpty {
+            var waiting = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+            let ready = poll(&waiting, 1, patience)
+            if ready < 0, errno == EINTR { continue }
+            guard ready > 0 else { return false }
+            // MSG_NOSIGNAL: a peer that has gone is no reason to die.
+            let count = rest.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+            if count < 0, errno == EINTR || errno == EAGAIN { continue }
+            guard count > 0 else { return false }
+            rest = rest.dropFirst(count)
+        }
+        return true
+    }
+}
+
+private func unixAddress(_ path: String) throws(DatapathError) -> sockaddr_un {
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    let room = MemoryLayout.size(ofValue: address.sun_path)
+    guard path.utf8.count < room, !path.isEmpty else {
+        throw DatapathError("using the control socket \(path)", hint: "its path must have 1 to \(room - 1) bytes")
+    }
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+    return address
+}
+
+private func withSocketAddress(_ address: sockaddr_un, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+    withUnsafePointer(to: address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+    }
+}
+
+private func streamSocket() -> Int32 { socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0) }
+
+/// The bridge's end.
+final class ControlListener {
+    let path: String
+    let descriptor: Int32
+
+    init(_ path: String) throws(DatapathError) {
+        self.path = path
+        let address = try unixAddress(path)
+        let action = "listening on the control socket \(path)"
+        if path == defaultControlSocket {
+            // Under /run, which is empty after a start of the machine.
+            mkdir((path as NSString).deletingLastPathComponent, 0o755)
+        }
+        let fd = streamSocket()
+        guard fd >= 0 else { throw DatapathError(action, code: errno) }
+        func bound() -> Int32 {
+            let old = umask(0o177)
+            defer { umask(old) }
+            return withSocketAddress(address) { bind(fd, $0, $1) } == 0 ? 0 : errno
+        }
+        var code = bound()
+        if code == EADDRINUSE {
+            // Somebody answers: a bridge is running. Nobody answers: one was killed and left its socket.
+            let probe = streamSocket()
+            let isAlive = withSocketAddress(address) { connect(probe, $0, $1) } == 0
+            close(probe)
+            if isAlive {
+                close(fd)
+                throw DatapathError(
+                    action, code: code, hint: "a bridge listens there already; stop it, or give another --control path")
+            }
+            var status = stat()
+            if lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK {
+                unlink(path)
+                code = bound()
+            }
+        }
+        guard code == 0, listen(fd, 8) == 0 else {
+            if code == 0 { code = errno }
+            close(fd)
+            throw DatapathError(
+                action, code: code,
+                hint: code == ENOENT ? "make its directory first, or give another --control path" : code == EADDRINUSE
+                    ? "the path is taken by something that is no socket" : "run as root, or give another --control path")
+        }
+        descriptor = fd
+    }
+
+    func accept() -> Connection? {
+        let fd = Glibc.accept(descriptor, nil, nil)
+        guard fd >= 0 else { return nil }
+        _ = fcntl(fd, F_SETFD, FD_CLOEXEC)
+        return Connection(fd)
+    }
+
+    func remove() {
+        close(descriptor)
+        unlink(path)
+    }
+}
+
+/// The command line's end.
+public enum ControlClient {
+    /// Asks the bridge and waits for its answer.
+    public static func ask(_ request: ControlRequest, at path: String) throws -> ControlResponse {
+        let address = try unixAddress(path)
+        let action = "asking the bridge at \(path)"
+        let fd = streamSocket()
+        guard fd >= 0 else { throw DatapathError(action, code: errno) }
+        let connection = Connection(fd)
+        guard withSocketAddress(address, { connect(fd, $0, $1) }) == 0 else {
+            let code = errno
+            throw DatapathError(
+                action, code: code,
+                hint: code == ENOENT || code == ECONNREFUSED
+                    ? "no bridge runs there; start one with sekisho run, or give its --control path"
+                    : "run as the user the bridge runs as")
+        }
+        guard connection.writeAll(try MachineFormat.encoder(pretty: false).encode(request)) else {
+            throw DatapathError(action, code: EPIPE, hint: "the bridge hung up; is it stopping?")
+        }
+        shutdown(fd, Int32(SHUT_WR))
+        // Compiling a large policy takes its time.
+        guard let data = connection.readAll(patience: 120_000), !data.isEmpty else {
+            throw DatapathError(action, hint: "it did not answer; is it stopping?")
+        }
+        do {
+            return try MachineFormat.decoder().decode(ControlResponse.self, from: data)
+        } catch {
+            throw DatapathError("understanding the answer of the bridge at \(path)", hint: "use the same version of sekisho for both")
+        }
+    }
+}

@@ -1,0 +1,319 @@
+// The running bridge's control side: policy, signals, the control socket. It never touches a ring.
+
+import Allowlist
+import CLinux
+import Datapath
+import Foundation
+import Frames
+import Glibc
+import Logging
+import Policy
+
+/// What `sekisho run` was told.
+public struct DaemonConfiguration: Sendable {
+    public var bridge: BridgeConfiguration
+    public var policyFile: String
+    /// Stands above the file's mode, also after `apply`.
+    public var mode: Mode?
+    public var controlSocket: String
+
+    public init(bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String) {
+        self.bridge = bridge
+        self.policyFile = policyFile
+        self.mode = mode
+        self.controlSocket = controlSocket
+    }
+}
+
+/// A policy file that was read, in order to be applied.
+private struct LoadedPolicy {
+    var file: String
+    var document: PolicyDocument
+    var warnings: [String]
+}
+
+/// Runs a bridge until it is told to stop.
+public final class Daemon: @unchecked Sendable {
+    // Unchecked: `state` guards all that changes; `applying` lets one policy change at a time be prepared.
+    private let configuration: DaemonConfiguration
+    private let log: Logger
+    private let state = NSLock()
+    private let applying = NSLock()
+    private let started = ContinuousClock().now
+    private var bridge: Bridge?
+    private var live: LoadedPolicy?
+    private var version: UInt64 = 0
+    private var appliedAt = ContinuousClock().now
+    /// When the running policy must be compiled anew because a rule's time is over; seconds since 1970.
+    private var nextExpiry: Int64?
+    private var processorTimes: [Int: (ticks: UInt64, at: ContinuousClock.Instant, percent: Double)] = [:]
+
+    public init(_ configuration: DaemonConfiguration, log: Logger) {
+        self.configuration = configuration
+        self.log = log
+    }
+
+    /// Attaches, forwards, and returns after SIGINT or SIGTERM with everything taken off again.
+    public func run() throws {
+        // Before any thread begins, so that all inherit it: signals come through `signals` only.
+        let signals = try blockSignals()
+        defer { close(signals) }
+        let policy = try load(configuration.policyFile, Self.readText(configuration.policyFile))
+        let (table, names, _) = try build(policy, version: 1)
+        let listener = try ControlListener(configuration.controlSocket)
+        defer { listener.remove() }
+
+        let bridge = try Bridge(configuration.bridge)
+        defer { bridge.stop() }
+        for note in bridge.preparationNotes { log.info("port prepared: \(note)") }
+        try bridge.start(table, ruleNames: names)
+        state.withLock {
+            self.bridge = bridge
+            live = policy
+            nextExpiry = policy.document.nextExpiry(after: Int64(Date().timeIntervalSince1970))
+            version = 1
+            appliedAt = ContinuousClock().now
+        }
+        for (side, port) in bridge.snapshot().ports.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+            log.info(
+                "\(side): \(port.name), driver \(port.driver), XDP \(port.xdpMode), AF_XDP \(port.socketMode.rawValue), \(port.queues) queue(s), MTU \(port.mtu)")
+        }
+        for warning in policy.warnings { log.warning("\(warning)") }
+        log.info("forwarding: policy \"\(policy.document.name)\" version 1, mode \(mode(of: policy.document).name), \(names.count) rules")
+        loop(signals, listener)
+        log.info("stopping")
+        // No new reports from here on; one that has begun ends first.
+        applying.lock()
+        state.withLock { self.bridge = nil }
+        applying.unlock()
+    }
+
+    private func mode(of document: PolicyDocument) -> Mode { configuration.mode ?? document.mode }
+
+    // MARK: - Waiting
+
+    private func blockSignals() throws -> Int32 {
+        var set = sigset_t()
+        sigemptyset(&set)
+        for signal in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, signal) }
+        pthread_sigmask(SIG_BLOCK, &set, nil)
+        signal(SIGPIPE, SIG_IGN)
+        let descriptor = clinux_signals(&set)
+        guard descriptor >= 0 else { throw DatapathError("waiting for signals", code: errno) }
+        return descriptor
+    }
+
+    private func loop(_ signals: Int32, _ listener: ControlListener) {
+        while true {
+            var waiting = [
+                pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: listener.descriptor, events: Int16(POLLIN), revents: 0),
+            ]
+            // Once a second: processor times, and rules that expire.
+            _ = poll(&waiting, 2, 1000)
+            if waiting[0].revents != 0 {
+                switch clinux_next_signal(signals) {
+                case SIGHUP: reload()
+                case SIGINT, SIGTERM: return
+                default: break
+                }
+            }
+            if waiting[1].revents != 0, let connection = listener.accept() {
+                // A slow client must not hold up signals or other clients.
+                Thread.detachNewThread { [self] in answer(connection) }
+            }
+            state.withLock { sampleProcessors() }
+            expireRules()
+        }
+    }
+
+    private func reload() {
+        do {
+            let policy = try load(configuration.policyFile, Self.readText(configuration.policyFile))
+            let report = try apply(policy)
+            log.info(
+                "reloaded \(configuration.policyFile): version \(report.version), \(report.rules) rules, built in \(report.buildMs) ms, swapped in \(report.swapUs) µs")
+        } catch {
+            log.error("the running policy stays: \(error)")
+        }
+    }
+
+    /// A rule whose time is over leaves the table.
+    private func expireRules() {
+        let now = Int64(Date().timeIntervalSince1970)
+        let due: LoadedPolicy? = state.withLock {
+            guard let next = nextExpiry, next <= now else { return nil }
+            // Tried again in a minute should it fail.
+            nextExpiry = now + 60
+            return live
+        }
+        guard let policy = due else { return }
+        do {
+            let report = try apply(policy)
+            log.info("rules have expired: version \(report.version), \(report.rules) rules")
+        } catch {
+            log.error("leaving expired rules out: \(error)")
+        }
+    }
+
+    // MARK: - Policies
+
+    static func readText(_ path: String) throws -> [UInt8] {
+        guard let data = FileManager.default.contents(atPath: path) else {
+            throw DatapathError(
+                "reading the policy \(path)", code: access(path, R_OK) == 0 ? EISDIR : errno, hint: "give the path of a readable file")
+        }
+        return [UInt8](data)
+    }
+
+    private func load(_ file: String, _ text: [UInt8]) throws -> LoadedPolicy {
+        let reading = PolicyReader.read(text, now: Int64(Date().timeIntervalSince1970))
+        guard let document = reading.document else {
+            throw ControlFailure(
+                "\(file) has \(reading.errors.count) error(s)", diagnostics: reading.diagnostics.map { $0.rendered(file: file) })
+        }
+        return LoadedPolicy(file: file, document: document, warnings: reading.warnings.map { $0.rendered(file: file) })
+    }
+
+    private func build(_ policy: LoadedPolicy, version: UInt64) throws -> (CompiledTable, [String], Double) {
+        let now = Int64(Date().timeIntervalSince1970)
+        let begin = ContinuousClock().now
+        let compiled = policy.document.compiled(now: now, mode: mode(of: policy.document))
+        do throws(TableError) {
+            let table = try CompiledTable.build(compiled.source, version: version)
+            return (table, compiled.ruleNames, begin.duration(to: ContinuousClock().now).milliseconds)
+        } catch {
+            throw ControlFailure("compiling \(policy.file): \(error.text)")
+        }
+    }
+
+    /// Compiles, checks, swaps, and returns when no worker uses the old table.
+    private func apply(_ policy: LoadedPolicy) throws -> ApplyReport {
+        applying.lock()
+        defer { applying.unlock() }
+        let next = state.withLock { version + 1 }
+        let (table, names, buildMs) = try build(policy, version: next)
+        let swapUs: Double? = try state.withLock {
+            guard let bridge else { throw ControlFailure("the bridge is stopping") }
+            let swap = bridge.publish(table, ruleNames: names)
+            version = next
+            live = policy
+            nextExpiry = policy.document.nextExpiry(after: Int64(Date().timeIntervalSince1970))
+            appliedAt = ContinuousClock().now
+            return swap
+        }
+        guard let swapUs else {
+            throw ControlFailure(
+                "version \(next) is published, but a worker has not taken it within a second; see sekisho status")
+        }
+        return ApplyReport(
+            name: policy.document.name, version: next, mode: mode(of: policy.document).name, rules: names.count,
+            exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
+            networkPairs: table.statistics.networkPairs, tableBytes: table.bytes,
+            buildMs: (buildMs * 1000).rounded() / 1000, swapUs: (swapUs * 10).rounded() / 10, warnings: policy.warnings)
+    }
+
+    // MARK: - The control socket
+
+    private func answer(_ connection: Connection) {
+        guard let data = connection.readAll() else { return }
+        let response: ControlResponse
+        do {
+            response = try respond(try MachineFormat.decoder().decode(ControlRequest.self, from: data))
+        } catch let failure as ControlFailure {
+            response = ControlResponse(failure: failure)
+        } catch is DecodingError {
+            response = ControlResponse(failure: ControlFailure("the request is not understood"))
+        } catch {
+            response = ControlResponse(failure: ControlFailure("\(error)"))
+        }
+        guard let encoded = try? MachineFormat.encoder(pretty: false).encode(response) else { return }
+        _ = connection.writeAll(encoded)
+    }
+
+    private func respond(_ request: ControlRequest) throws -> ControlResponse {
+        switch request.command {
+        case .status:
+            return ControlResponse(status: try status())
+        case .apply:
+            guard let file = request.file, let text = request.text else { throw ControlFailure("apply needs a file and its text") }
+            do {
+                let report = try apply(try load(file, [UInt8](text.utf8)))
+                log.info("applied \(file): version \(report.version), \(report.rules) rules, swapped in \(report.swapUs) µs")
+                return ControlResponse(applied: report)
+            } catch {
+                log.warning("\(file) was not applied, the running policy stays: \(error)")
+                throw error
+            }
+        }
+    }
+
+    // MARK: - Status
+
+    /// Percent of a processor each worker used since the last sample.
+    private func sampleProcessors() {
+        guard let bridge else { return }
+        let now = ContinuousClock().now
+        let ticksPerSecond = Double(sysconf(Int32(_SC_CLK_TCK)))
+        for worker in bridge.snapshot().workers {
+            let ticks = Self.processorTicks(worker.threadID)
+            if let last = processorTimes[worker.index] {
+                let elapsed = last.at.duration(to: now).milliseconds / 1000
+                guard elapsed >= 0.5 else { continue }
+                let used = Double(ticks &- last.ticks) / ticksPerSecond
+                processorTimes[worker.index] = (ticks, now, min(100, used / elapsed * 100))
+            } else {
+                processorTimes[worker.index] = (ticks, now, 0)
+            }
+        }
+    }
+
+    /// User and system time of one of our threads, in clock ticks (proc(5), fields 14 and 15 of stat).
+    private static func processorTicks(_ thread: Int) -> UInt64 {
+        guard let text = try? String(contentsOfFile: "/proc/self/task/\(thread)/stat", encoding: .utf8),
+            let end = text.lastIndex(of: ")")
+        else { return 0 }
+        let fields = text[text.index(after: end)...].split(separator: " ")
+        guard fields.count > 12 else { return 0 }
+        return (UInt64(fields[11]) ?? 0) + (UInt64(fields[12]) ?? 0)
+    }
+
+    private static var residentBytes: Int {
+        guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return 0 }
+        let fields = text.split(separator: " ")
+        return fields.count > 1 ? (Int(fields[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
+    }
+
+    private func status() throws -> StatusReport {
+        try state.withLock {
+            guard let bridge, let live, let table = bridge.table else { throw ControlFailure("the bridge is stopping") }
+            let snapshot = bridge.snapshot()
+            let now = ContinuousClock().now
+            return StatusReport(
+                mode: mode(of: live.document).name, idle: configuration.bridge.idle.rawValue, pid: Int(getpid()),
+                uptimeSeconds: started.duration(to: now).milliseconds / 1000, residentBytes: Self.residentBytes,
+                policy: StatusReport.Policy(
+                    name: live.document.name, version: version, rules: table.source.rules.count, file: live.file,
+                    ageSeconds: appliedAt.duration(to: now).milliseconds / 1000,
+                    exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
+                    networkPairs: table.statistics.networkPairs, tableBytes: table.bytes),
+                snapshot: snapshot, rules: live.document.rules.map { ($0.id, snapshot.ruleHits[$0.id] ?? 0) },
+                processorPercent: processorTimes.mapValues(\.percent))
+        }
+    }
+}
+
+extension Duration {
+    var milliseconds: Double { Double(components.seconds) * 1000 + Double(components.attoseconds) / 1e15 }
+}
+
+extension TableError {
+    public var text: String {
+        switch self {
+        case .tooMany(let what, let count, let limit):
+            "\(count) \(what); the most is \(limit)\n  → name larger networks or port ranges, or split the policy over two bridges"
+        case .checkFailed(let what):
+            "the compiled table failed its own check (\(what))\n  → please report this with the policy file"
+        }
+    }
+}

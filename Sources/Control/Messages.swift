@@ -1,0 +1,188 @@
+// What the control socket speaks: one JSON object each way, then the connection ends.
+
+import Foundation
+import Policy
+
+/// A question to the running bridge.
+public struct ControlRequest: Codable, Sendable {
+    public enum Command: String, Codable, Sendable {
+        case status, apply
+    }
+
+    public var command: Command
+    /// `apply`: name of the file, for messages, and its text. The client reads it: the bridge may not see the same files.
+    public var file: String?
+    public var text: String?
+
+    public init(command: Command, file: String? = nil, text: String? = nil) {
+        self.command = command
+        self.file = file
+        self.text = text
+    }
+}
+
+/// The answer: exactly one of these.
+public struct ControlResponse: Codable, Sendable {
+    public var status: StatusReport?
+    public var applied: ApplyReport?
+    public var failure: ControlFailure?
+
+    public init(status: StatusReport? = nil, applied: ApplyReport? = nil, failure: ControlFailure? = nil) {
+        self.status = status
+        self.applied = applied
+        self.failure = failure
+    }
+}
+
+/// Why a command was not carried out.
+public struct ControlFailure: Codable, Error, Sendable, CustomStringConvertible {
+    public var message: String
+    /// Findings in the policy file, rendered.
+    public var diagnostics: [String]
+
+    public init(_ message: String, diagnostics: [String] = []) {
+        self.message = message
+        self.diagnostics = diagnostics
+    }
+
+    public var description: String { (diagnostics + [message]).joined(separator: "\n") }
+}
+
+/// What an `apply` did.
+public struct ApplyReport: Codable, Sendable {
+    public var name: String
+    public var version: UInt64
+    public var mode: String
+    public var rules: Int
+    /// Conversations in the perfect hash, and label pairs of network rules.
+    public var exactConversations: Int
+    public var networkPairs: Int
+    public var tableBytes: Int
+    /// Milliseconds to read, compile and check.
+    public var buildMs: Double
+    /// Microseconds from publishing until no worker used the old table.
+    public var swapUs: Double
+    public var warnings: [String]
+}
+
+/// The bridge as it is now.
+public struct StatusReport: Codable, Sendable {
+    public struct Policy: Codable, Sendable {
+        public var name: String
+        public var version: UInt64
+        public var rules: Int
+        public var file: String
+        public var ageSeconds: Double
+        public var exactConversations: Int
+        public var networkPairs: Int
+        public var tableBytes: Int
+    }
+
+    public struct Port: Codable, Sendable {
+        public var name: String
+        public var driver: String
+        /// native or generic, as obtained.
+        public var xdp: String
+        /// zero-copy or copy, as obtained.
+        public var afXdp: String
+        public var link: String
+        public var mtu: Int
+        public var queues: Int
+        /// Dropped in the kernel before a worker saw them.
+        public var lost: Lost
+    }
+
+    public struct Lost: Codable, Sendable {
+        /// The RX ring was full.
+        public var ringFull: UInt64
+        /// No frame was ready to receive into.
+        public var fillEmpty: UInt64
+        public var other: UInt64
+        /// On a queue without a socket.
+        public var noSocket: UInt64
+    }
+
+    public struct Count: Codable, Sendable {
+        public var frames: UInt64
+        public var bytes: UInt64
+    }
+
+    public struct Direction: Codable, Sendable {
+        public var received: Count
+        public var forwarded: Count
+        public var denied: Count
+    }
+
+    public struct Cause: Codable, Sendable {
+        public var cause: String
+        public var text: String
+        public var frames: UInt64
+        public var bytes: UInt64
+    }
+
+    public struct Rule: Codable, Sendable {
+        public var id: String
+        public var frames: UInt64
+    }
+
+    public struct Worker: Codable, Sendable {
+        public var index: Int
+        public var cpu: Int
+        public var pinned: Bool
+        /// Of one processor, over the last second.
+        public var cpuPercent: Double
+        public var frames: Frames
+        public var rings: Rings
+        public var sleeps: UInt64
+        public var kicks: UInt64
+        public var kickErrors: UInt64
+    }
+
+    public struct Frames: Codable, Sendable {
+        public var total: Int
+        public var free: Int
+        public var bytes: Int
+        public var hugePages: Bool
+    }
+
+    public struct Rings: Codable, Sendable {
+        public var rx: Int
+        public var tx: Int
+        public var fill: Int
+        public var completion: Int
+    }
+
+    public var mode: String
+    public var idle: String
+    public var pid: Int
+    public var uptimeSeconds: Double
+    public var residentBytes: Int
+    public var policy: Policy
+    /// "inside" and "outside".
+    public var ports: [String: Port]
+    /// "inside_to_outside" and "outside_to_inside".
+    public var directions: [String: Direction]
+    public var denied: [Cause]
+    /// Forwarded in learn or monitor although enforce would have denied them.
+    public var wouldDeny: [Cause]
+    public var rules: [Rule]
+    public var workers: [Worker]
+}
+
+/// JSON as every machine-readable output of Sekisho has it: snake_case, sorted, ISO 8601.
+public enum MachineFormat {
+    public static func encoder(pretty: Bool = true) -> JSONEncoder {
+        let encoder = JSONEncoder()
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        encoder.dateEncodingStrategy = .iso8601
+        encoder.outputFormatting = pretty ? [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes] : [.sortedKeys]
+        return encoder
+    }
+
+    public static func decoder() -> JSONDecoder {
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        decoder.dateDecodingStrategy = .iso8601
+        return decoder
+    }
+}

@@ -1,0 +1,66 @@
+// From the counters of the data path to what a person reads.
+
+import Datapath
+import Frames
+
+extension StatusReport {
+    init(
+        mode: String, idle: String, pid: Int, uptimeSeconds: Double, residentBytes: Int, policy: Policy,
+        snapshot: BridgeSnapshot, rules: [(id: String, frames: UInt64)], processorPercent: [Int: Double]
+    ) {
+        self.mode = mode
+        self.idle = idle
+        self.pid = pid
+        self.uptimeSeconds = uptimeSeconds
+        self.residentBytes = residentBytes
+        self.policy = policy
+        ports = [:]
+        for (side, port) in snapshot.ports {
+            ports["\(side)"] = Port(
+                name: port.name, driver: port.driver, xdp: port.xdpMode, afXdp: port.socketMode.rawValue,
+                link: port.hasCarrier ? "up" : "down", mtu: port.mtu, queues: port.queues,
+                lost: Lost(
+                    ringFull: port.kernel.ringFull, fillEmpty: port.kernel.fillEmpty,
+                    other: port.kernel.dropped &+ port.kernel.invalid, noSocket: port.withoutSocket))
+        }
+        directions = [:]
+        var denied = [Traffic](repeating: Traffic(), count: DenialCause.capacity)
+        var noted = denied
+        for (side, counts) in snapshot.directions {
+            var sum = Traffic()
+            for cause in 0..<DenialCause.capacity {
+                denied[cause] += counts.denied[cause]
+                noted[cause] += counts.noted[cause]
+                sum += counts.denied[cause]
+            }
+            directions["\(side)_to_\(side.other)"] = Direction(
+                received: Count(counts.received), forwarded: Count(counts.forwarded), denied: Count(sum))
+        }
+        self.denied = Self.causes(denied)
+        wouldDeny = Self.causes(noted)
+        self.rules = rules.map { Rule(id: $0.id, frames: $0.frames) }
+        workers = snapshot.workers.map { worker in
+            Worker(
+                index: worker.index, cpu: worker.cpu, pinned: worker.isPinned,
+                cpuPercent: ((processorPercent[worker.index] ?? 0) * 10).rounded() / 10,
+                frames: Frames(
+                    total: worker.frames, free: worker.freeFrames, bytes: worker.umemBytes, hugePages: worker.usesHugePages),
+                rings: Rings(rx: worker.rx, tx: worker.tx, fill: worker.fill, completion: worker.completion),
+                sleeps: worker.sleeps, kicks: worker.kicks, kickErrors: worker.kickErrors)
+        }
+    }
+
+    /// Largest first.
+    private static func causes(_ counts: [Traffic]) -> [Cause] {
+        counts.enumerated().filter { $0.element.frames > 0 }.sorted { $0.element.frames > $1.element.frames }.map {
+            let cause = DenialCause(rawValue: UInt8($0.offset))
+            return Cause(cause: cause.name, text: cause.text, frames: $0.element.frames, bytes: $0.element.bytes)
+        }
+    }
+}
+
+extension StatusReport.Count {
+    init(_ traffic: Traffic) {
+        self.init(frames: traffic.frames, bytes: traffic.bytes)
+    }
+}

@@ -1,0 +1,322 @@
+// Two ports, their programs and sockets, and the workers between them: set up whole or not at all.
+
+import Allowlist
+import CLinux
+import Frames
+import Glibc
+
+/// What to bridge and how.
+public struct BridgeConfiguration: Sendable {
+    public var inside: String
+    public var outside: String
+    /// Workers; nil: one for each queue that both ports have.
+    public var queues: Int?
+    /// Processors of the workers, in their order; empty: the last ones this process may use.
+    public var cpus: [Int]
+    public var idle: IdlePolicy
+
+    public init(inside: String, outside: String, queues: Int? = nil, cpus: [Int] = [], idle: IdlePolicy = .hybrid) {
+        self.inside = inside
+        self.outside = outside
+        self.queues = queues
+        self.cpus = cpus
+        self.idle = idle
+    }
+}
+
+/// Frames a worker has for each socket. Twice the RX ring, so that as many can wait for reception as can be on their way out.
+private let framesPerSocket = 4096
+/// How long to wait for the kernel to let go of what a process that has just ended held, in milliseconds.
+private let releasePatience = 3000
+
+/// A running bridge. Used by one thread at a time (`Control` sees to it); the workers share nothing with it
+/// but atomics.
+public final class Bridge {
+    public let configuration: BridgeConfiguration
+    private let programs: [XDPProgram]
+    private let preparations: [PortPreparation]
+    private var sockets: [[XSKSocket]] = []
+    private var threads: [WorkerThread] = []
+    private let publisher: TablePublisher
+    public private(set) var socketModes: [SocketMode] = []
+    /// What was changed on the ports, for the log.
+    public var preparationNotes: [String] {
+        preparations.flatMap { preparation in preparation.changes.map { "\(preparation.port.name): \($0)" } }
+    }
+
+    /// Checks the ports, attaches, binds. Frames are dropped until `start`.
+    public init(_ configuration: BridgeConfiguration) throws(DatapathError) {
+        self.configuration = configuration
+        let ports = try Self.checkedPorts(configuration)
+        let plan = try WorkerPlan(configuration, ports)
+        var programs: [XDPProgram] = []
+        var preparations: [PortPreparation] = []
+        for port in ports {
+            let program = try XDPProgram(port)
+            let preparation = PortPreparation(port)
+            try Self.attach(program)
+            programs.append(program)
+            preparations.append(preparation)
+            try preparation.apply(isGeneric: program.mode == "generic")
+        }
+        self.programs = programs
+        self.preparations = preparations
+        publisher = TablePublisher(workerCount: plan.workers.count)
+        try bindWorkers(plan, ports)
+    }
+
+    /// Begins to forward, under `table`.
+    public func start(_ table: CompiledTable, ruleNames: [String]) throws(DatapathError) {
+        publisher.publish(table, ruleNames: ruleNames)
+        for thread in threads { try thread.start() }
+        // Only now do frames come: the workers are there to take them.
+        for (port, program) in programs.enumerated() {
+            for (queue, descriptor) in queueDescriptors[port] { try program.set(socket: descriptor, queue: queue) }
+        }
+    }
+
+    /// Sockets by port and queue.
+    private var queueDescriptors: [[(Int, Int32)]] = [[], []]
+
+    /// Puts another table in use.
+    ///
+    /// - Returns: microseconds from publishing until no worker uses the old one, or nil if a worker did not answer
+    ///   within `patience` milliseconds; then both tables are kept.
+    public func publish(_ table: CompiledTable, ruleNames: [String], patience: Int = 1000) -> Double? {
+        let clock = ContinuousClock()
+        let begin = clock.now
+        publisher.publish(table, ruleNames: ruleNames)
+        var spins = 0
+        while !publisher.isQuiescent {
+            spins += 1
+            if spins < 2000 { clinux_spin_hint() } else { sched_yield() }
+            if spins % 256 == 0, begin.duration(to: clock.now) > .milliseconds(patience) { return nil }
+        }
+        let waited = begin.duration(to: clock.now)
+        publisher.reclaim()
+        return Double(waited.components.attoseconds) / 1e12 + Double(waited.components.seconds) * 1e6
+    }
+
+    public var table: CompiledTable? { publisher.table }
+
+    /// Takes the bridge off the wire. The programs go first: a socket closed under load upsets some drivers.
+    public func stop() {
+        for program in programs { program.detach() }
+        for thread in threads { thread.stop() }
+        for preparation in preparations { preparation.restore() }
+    }
+
+    // MARK: - Set-up
+
+    private static func attach(_ program: XDPProgram) throws(DatapathError) {
+        let port = program.port
+        var waited = 0
+        while true {
+            let native = program.attach(native: true)
+            if native == 0 { return }
+            // A program is there already: native or generic makes no difference.
+            if native != EBUSY && native != EEXIST {
+                let generic = program.attach(native: false)
+                if generic == 0 { return }
+                throw DatapathError(
+                    "attaching the XDP program to \(port.name) (native: \(name(of: native)); generic)", code: generic,
+                    hint: DatapathError.usualHint(generic, port: port.name))
+            }
+            // A process that was just killed is still being taken apart.
+            if waited >= releasePatience {
+                let found = port.attachedProgram.map { "\($0.name), id \($0.id)" } ?? "unknown"
+                let isOurs = port.attachedProgram?.name.hasPrefix("sekisho") == true
+                throw DatapathError(
+                    "attaching the XDP program to \(port.name), which has one already (\(found))", code: native,
+                    hint: isOurs
+                        ? "another sekisho bridges this port; stop it first"
+                        : "if you do not need it: ip link set dev \(port.name) xdp off")
+            }
+            usleep(50_000)
+            waited += 50
+        }
+    }
+
+    private static func name(of code: Int32) -> String { String(cString: clinux_errno_name(code)) }
+
+    private func bindWorkers(_ plan: WorkerPlan, _ ports: [NetworkPort]) throws(DatapathError) {
+        let canZeroCopy = programs.allSatisfy { $0.mode == "native" }
+        var attempts: [UInt16] = [UInt16(XDP_COPY)]
+        if canZeroCopy { attempts.insert(UInt16(XDP_ZEROCOPY), at: 0) }
+        var failure: DatapathError?
+        for flags in attempts {
+            do throws(DatapathError) {
+                for (index, worker) in plan.workers.enumerated() {
+                    try bind(index, worker, plan, ports, flags | (plan.needsChains ? UInt16(clinux_XDP_USE_SG) : 0))
+                }
+                socketModes = ports.indices.map { port in
+                    sockets.allSatisfy { worker in
+                        worker.enumerated().allSatisfy { index, socket in
+                            (index < plan.workers[0].queues[0].count ? 0 : 1) != port || socket.mode == .zeroCopy
+                        }
+                    } ? .zeroCopy : .copy
+                }
+                return
+            } catch {
+                failure = error
+                threads = []
+                sockets = []
+                queueDescriptors = [[], []]
+            }
+        }
+        throw failure!
+    }
+
+    private func bind(
+        _ index: Int, _ worker: WorkerPlan.Worker, _ plan: WorkerPlan, _ ports: [NetworkPort], _ flags: UInt16
+    ) throws(DatapathError) {
+        let socketCount = worker.queues[0].count + worker.queues[1].count
+        let frames = try FrameMemory(frameCount: framesPerSocket * socketCount, frameSize: plan.frameSize)
+        let entries = UInt32(framesPerSocket * socketCount).nextPowerOfTwo
+        let sizes = RingSizes(fill: entries, completion: entries)
+        var own: [XSKSocket] = []
+        for (port, queues) in worker.queues.enumerated() {
+            for queue in queues {
+                own.append(
+                    try XSKSocket(port: ports[port].name, queue: queue, frames: frames, isFirst: own.isEmpty, sizes: sizes))
+            }
+        }
+        let rings = UnsafeMutablePointer<WorkerSocket>.allocate(capacity: socketCount)
+        for (i, socket) in own.enumerated() {
+            (rings + i).initialize(
+                to: WorkerSocket(
+                    rx: socket.rx, tx: socket.tx, fill: socket.fill, completion: socket.completion,
+                    descriptor: socket.descriptor))
+        }
+        let published = publisher.view(index)
+        var loop = Worker(
+            index: index, frames: frames, sockets: rings, insideCount: worker.queues[0].count,
+            outsideCount: worker.queues[1].count, published: published, counters: .allocate())
+        loop.prepare()
+        var i = 0
+        for (port, queues) in worker.queues.enumerated() {
+            for queue in queues {
+                try Self.bind(own[i], ports[port], queue, shared: i == 0 ? nil : own[0].descriptor, flags, plan)
+                _ = own[i].raiseTransmitBudget(to: sizes.tx)
+                queueDescriptors[port].append((queue, own[i].descriptor))
+                i += 1
+            }
+        }
+        threads.append(
+            try WorkerThread(
+                index: index, cpu: worker.cpu, idle: configuration.idle, worker: loop, published: published,
+                descriptors: own.map(\.descriptor)))
+        sockets.append(own)
+    }
+
+    private static func bind(
+        _ socket: XSKSocket, _ port: NetworkPort, _ queue: Int, shared: Int32?, _ flags: UInt16, _ plan: WorkerPlan
+    ) throws(DatapathError) {
+        var code = socket.bind(ifindex: port.index, queue: queue, shared: shared, flags: flags)
+        var waited = 0
+        // The queue's former socket is closed, but the kernel frees it later.
+        while code == EBUSY && waited < releasePatience {
+            usleep(50_000)
+            waited += 50
+            code = socket.bind(ifindex: port.index, queue: queue, shared: shared, flags: flags)
+        }
+        guard code != 0 else { return }
+        var hint = DatapathError.usualHint(code, port: port.name)
+        if plan.needsChains && (code == EINVAL || code == EOPNOTSUPP) {
+            hint = "frames of this MTU need multi-buffer AF_XDP (Linux 6.6 and a driver that has it); "
+                + "set both MTUs to 3500 or less"
+        }
+        throw DatapathError("binding an AF_XDP socket to \(port.name) queue \(queue)", code: code, hint: hint)
+    }
+
+    deinit { stop() }
+}
+
+extension UInt32 {
+    var nextPowerOfTwo: UInt32 { self <= 1 ? 1 : 1 << (32 - (self - 1).leadingZeroBitCount) }
+}
+
+// MARK: - What can be read while it runs
+
+/// A port as it is now.
+public struct PortSnapshot: Sendable {
+    public var name: String
+    public var driver: String
+    public var xdpMode: String
+    public var socketMode: SocketMode
+    public var hasCarrier: Bool
+    public var mtu: Int
+    public var queues: Int
+    public var withoutSocket: UInt64
+    public var kernel = KernelCounts()
+}
+
+/// A worker as it is now.
+public struct WorkerSnapshot: Sendable {
+    public var index: Int
+    public var cpu: Int
+    public var isPinned: Bool
+    public var threadID: Int
+    public var polls: UInt64
+    public var emptyPolls: UInt64
+    public var sleeps: UInt64
+    public var kicks: UInt64
+    public var kickErrors: UInt64
+    public var frames: Int
+    public var freeFrames: Int
+    public var umemBytes: Int
+    public var usesHugePages: Bool
+    /// Entries in each ring, summed over the worker's sockets.
+    public var rx: Int
+    public var tx: Int
+    public var fill: Int
+    public var completion: Int
+}
+
+public struct BridgeSnapshot: Sendable {
+    public var ports: [Side: PortSnapshot]
+    public var workers: [WorkerSnapshot]
+    public var directions: [Side: DirectionCounts]
+    public var ruleHits: [String: UInt64]
+}
+
+extension Bridge {
+    public func snapshot() -> BridgeSnapshot {
+        var ports: [Side: PortSnapshot] = [:]
+        for side in Side.allCases {
+            let program = programs[Int(side.rawValue)]
+            var port = PortSnapshot(
+                name: program.port.name, driver: program.port.driver, xdpMode: program.mode,
+                socketMode: socketModes[Int(side.rawValue)], hasCarrier: program.port.hasCarrier, mtu: program.port.mtu,
+                queues: queueDescriptors[Int(side.rawValue)].count, withoutSocket: program.withoutSocket)
+            for (_, descriptor) in queueDescriptors[Int(side.rawValue)] {
+                let counts = XSKSocket.statistics(descriptor)
+                port.kernel.dropped += counts.dropped
+                port.kernel.ringFull += counts.ringFull
+                port.kernel.fillEmpty += counts.fillEmpty
+                port.kernel.invalid += counts.invalid
+            }
+            ports[side] = port
+        }
+        var directions: [Side: DirectionCounts] = [:]
+        for side in Side.allCases {
+            var sum = DirectionCounts()
+            for thread in threads { sum += thread.counters.counts(side) }
+            directions[side] = sum
+        }
+        return BridgeSnapshot(
+            ports: ports, workers: threads.map(\.snapshot), directions: directions, ruleHits: publisher.hits())
+    }
+}
+
+extension WorkerThread {
+    fileprivate var snapshot: WorkerSnapshot {
+        func sum(_ ring: (RingOccupancy) -> RingMemory) -> Int { occupancies.reduce(0) { $0 + Int(ring($1).occupancy) } }
+        return WorkerSnapshot(
+            index: index, cpu: cpu, isPinned: pinningError == 0, threadID: id, polls: counters.value(.polls),
+            emptyPolls: counters.value(.emptyPolls), sleeps: counters.value(.sleeps), kicks: counters.value(.kicks),
+            kickErrors: counters.value(.kickErrors), frames: frameCount, freeFrames: Int(counters.value(.freeFrames)),
+            umemBytes: umemBytes, usesHugePages: usesHugePages,
+            rx: sum(\.rx), tx: sum(\.tx), fill: sum(\.fill), completion: sum(\.completion))
+    }
+}

@@ -1,0 +1,93 @@
+// A network port: what it is, whether it can be a port of the bridge, and the settings a bridge needs.
+
+import CLinux
+import Glibc
+
+/// Facts about a port, read when asked.
+public struct NetworkPort: Sendable {
+    public let name: String
+    public let index: Int32
+
+    public init(_ name: String) throws(DatapathError) {
+        let index = if_nametoindex(name)
+        guard index != 0 else {
+            throw DatapathError(
+                "looking for the port \(name)", code: errno, hint: "list the ports there are with: ip -brief link")
+        }
+        self.name = name
+        self.index = Int32(index)
+    }
+
+    public var mtu: Int {
+        var value: UInt32 = 0
+        return clinux_mtu(name, &value) == 0 ? Int(value) : 0
+    }
+
+    /// Interface flags (IFF_*).
+    private var flags: UInt32 {
+        var value: UInt32 = 0
+        return clinux_flags(name, &value) == 0 ? value : 0
+    }
+
+    public var isUp: Bool { flags & UInt32(IFF_UP) != 0 }
+    public var isLoopback: Bool { flags & UInt32(IFF_LOOPBACK) != 0 }
+    /// IFF_RUNNING: the cable is plugged in and the other end is there.
+    public var hasCarrier: Bool { flags & UInt32(IFF_RUNNING) != 0 }
+
+    public var isEthernet: Bool {
+        var mac = (UInt8(0), UInt8(0), UInt8(0), UInt8(0), UInt8(0), UInt8(0))
+        var type: UInt16 = 0
+        return withUnsafeMutableBytes(of: &mac) {
+            clinux_mac(name, $0.baseAddress!.assumingMemoryBound(to: UInt8.self), &type)
+        } == 0 && type == 1  // ARPHRD_ETHER
+    }
+
+    /// Driver name, "unknown" where it does not say.
+    public var driver: String {
+        var info = clinux_driver()
+        guard clinux_driver_info(name, &info) == 0 else { return "unknown" }
+        return withUnsafeBytes(of: &info.driver) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    }
+
+    /// RX queues in use, and the most there may be.
+    public var queues: (now: Int, most: Int) {
+        var now: UInt32 = 0, most: UInt32 = 0
+        guard clinux_queues(name, &now, &most) == 0 else { return (1, 1) }
+        return (Int(now), Int(most))
+    }
+
+    public enum Offload: UInt32, CaseIterable, Sendable {
+        case rxVLAN = 0, txVLAN, lro, gro, rxChecksum
+
+        /// As `ethtool -K` calls it.
+        public var ethtoolName: String {
+            switch self {
+            case .rxVLAN: "rxvlan"
+            case .txVLAN: "txvlan"
+            case .lro: "lro"
+            case .gro: "gro"
+            case .rxChecksum: "rx"
+            }
+        }
+    }
+
+    /// nil where the driver has no such thing.
+    public func offload(_ offload: Offload) -> Bool? {
+        var on = false
+        return clinux_offload_get(name, clinux_offload(offload.rawValue), &on) == 0 ? on : nil
+    }
+
+    func setOffload(_ offload: Offload, _ on: Bool) -> Int32 {
+        -clinux_offload_set(name, clinux_offload(offload.rawValue), on)
+    }
+
+    func setUp() -> Int32 { -clinux_set_up(name) }
+
+    /// XDP program on the port: its id and name, nil if there is none.
+    public var attachedProgram: (id: UInt32, name: String, mode: UInt8)? {
+        var attached = clinux_xdp_attached()
+        guard clinux_xdp_query(index, &attached) == 0, attached.id != 0 else { return nil }
+        let name = withUnsafeBytes(of: &attached.name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        return (attached.id, name, attached.mode)
+    }
+}

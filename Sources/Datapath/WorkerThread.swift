@@ -1,0 +1,150 @@
+// A worker's thread: pinned, polling, and asleep only as far as the idle policy allows.
+
+import CLinux
+import Glibc
+import Synchronization
+
+/// What a worker does when there is nothing to do.
+public enum IdlePolicy: String, Sendable, CaseIterable, Codable {
+    /// Polls without end: the least latency, a whole core.
+    case spin
+    /// Polls for a while, then sleeps in the kernel until a frame comes.
+    case hybrid
+    /// Sleeps at once: for machines that have other work.
+    case sleep
+}
+
+/// Empty turns before `hybrid` goes to sleep: some 100 µs, longer than the gaps within a
+/// request and its answer, and than a wake-up costs (notes in docs/performance.md).
+private let emptyTurnsBeforeSleep = 4096
+/// Turns between looks at the stop word: it lies in another core's cache line.
+private let turnsPerCheck = 64
+/// The longest sleep, in milliseconds: bounds how stale a missed wake-up can be.
+private let longestSleep: Int32 = 500
+
+/// Runs one worker. Everything here is set before the thread starts, or atomic.
+final class WorkerThread: @unchecked Sendable {
+    let index: Int
+    let cpu: Int
+    let counters: WorkerCounters
+    /// Rings of each socket, inside ones first, to read from the control side.
+    let occupancies: [RingOccupancy]
+    let frameCount: Int
+    let umemBytes: Int
+    let usesHugePages: Bool
+    private let idle: IdlePolicy
+    private let worker: UnsafeMutablePointer<Worker>
+    private let published: PublishedTable
+    private let descriptors: [Int32]
+    private let wake: Int32
+    private let stopped: UnsafeMutablePointer<Atomic<Bool>>
+    private let threadID = Atomic<Int32>(0)
+    private let pinError = Atomic<Int32>(0)
+    private var thread = pthread_t()
+
+    init(
+        index: Int, cpu: Int, idle: IdlePolicy, worker: consuming Worker, published: PublishedTable,
+        descriptors: [Int32]
+    ) throws(DatapathError) {
+        self.index = index
+        self.cpu = cpu
+        self.idle = idle
+        counters = worker.counters
+        frameCount = worker.frames.frameCount
+        umemBytes = worker.frames.byteCount
+        usesHugePages = worker.frames.usesHugePages
+        var occupancies: [RingOccupancy] = []
+        for socket in descriptors.indices { occupancies.append(worker.occupancy(socket)) }
+        self.occupancies = occupancies
+        stopped = .allocate(capacity: 1)
+        stopped.initialize(to: Atomic(false))
+        self.worker = .allocate(capacity: 1)
+        self.worker.initialize(to: worker)
+        self.published = published
+        self.descriptors = descriptors
+        wake = clinux_wakeup()
+        guard wake >= 0 else { throw DatapathError("making a worker's wake-up", code: errno) }
+    }
+
+    /// - Precondition: the thread has ended or never began.
+    deinit {
+        worker.deinitialize(count: 1)
+        worker.deallocate()
+        close(wake)
+        stopped.deallocate()
+        counters.deallocate()
+    }
+
+    /// Linux thread id, for /proc; 0 until it runs.
+    var id: Int { Int(threadID.load(ordering: .relaxed)) }
+    /// The errno of pinning, 0 if it is pinned.
+    var pinningError: Int32 { pinError.load(ordering: .relaxed) }
+
+    func start() throws(DatapathError) {
+        published.goOnline()
+        let argument = Unmanaged.passRetained(self).toOpaque()
+        let error = pthread_create(&thread, nil, { argument in
+            Unmanaged<WorkerThread>.fromOpaque(argument!).takeRetainedValue().run()
+            return nil
+        }, argument)
+        guard error == 0 else {
+            Unmanaged<WorkerThread>.fromOpaque(argument).release()
+            throw DatapathError("starting worker \(index)", code: error)
+        }
+    }
+
+    /// Ends the thread and waits for it.
+    func stop() {
+        guard thread != pthread_t() else { return }
+        stopped.pointee.store(true, ordering: .relaxed)
+        var one: UInt64 = 1
+        _ = write(wake, &one, 8)
+        pthread_join(thread, nil)
+        thread = pthread_t()
+    }
+
+    private func run() {
+        clinux_name_thread("sekisho-w\(index)")
+        threadID.store(clinux_thread_id(), ordering: .relaxed)
+        pinError.store(-clinux_pin_thread(Int32(cpu)), ordering: .relaxed)
+        // All that must not reach the workers: signals are the main thread's.
+        var all = sigset_t()
+        sigfillset(&all)
+        pthread_sigmask(SIG_BLOCK, &all, nil)
+
+        var waiting = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        waiting.append(pollfd(fd: wake, events: Int16(POLLIN), revents: 0))
+        let limit = idle == .spin ? Int.max : idle == .hybrid ? emptyTurnsBeforeSleep : 1
+        while !stopped.pointee.load(ordering: .relaxed) {
+            if pollWhileBusy(worker, until: stopped, limit: limit) { continue }
+            counters.count(.sleeps)
+            published.goOffline()
+            _ = poll(&waiting, nfds_t(waiting.count), longestSleep)
+            published.goOnline()
+        }
+        published.goOffline()
+    }
+}
+
+/// Polls until there was nothing to do for `limit` turns, or the thread is to end.
+///
+/// - Returns: false if it may sleep now.
+@_noLocks @_noAllocation
+private func pollWhileBusy(
+    _ worker: UnsafeMutablePointer<Worker>, until stopped: UnsafeMutablePointer<Atomic<Bool>>, limit: Int
+) -> Bool {
+    var empty = 0
+    var turns = 0
+    while empty < limit {
+        if worker.pointee.poll() > 0 {
+            empty = 0
+        } else {
+            empty &+= 1
+            clinux_spin_hint()
+        }
+        turns &+= 1
+        if turns & (turnsPerCheck - 1) == 0 && stopped.pointee.load(ordering: .relaxed) { return true }
+    }
+    // What could not be sent yet must be tried again soon.
+    return worker.pointee.hasPendingTransmit()
+}

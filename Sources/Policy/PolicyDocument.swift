@@ -1,0 +1,83 @@
+// A policy as its owner wrote it: devices, groups, services and rules, with their places in the file.
+
+import Allowlist
+import Frames
+
+/// A valid policy. Made by `PolicyReader` only.
+public struct PolicyDocument: Sendable {
+    public var name: String
+    public var mode: Mode
+    public var etherTypes: [EtherType]
+    public var devices: [Device]
+    public var rules: [Rule]
+
+    /// A machine with its addresses.
+    public struct Device: Sendable {
+        public var name: String
+        public var addresses: [AddressPrefix]
+        public var macs: [MACAddress]
+        public var location: SourceLocation
+    }
+
+    /// One `[[allow]]`.
+    public struct Rule: Sendable {
+        public var id: String
+        /// Names as written, for messages.
+        public var from: [String]
+        public var to: [String]
+        public var service: [String]
+        public var clients: [AddressPrefix]
+        public var servers: [AddressPrefix]
+        public var services: [ServiceRange]
+        public var purpose: String?
+        public var owner: String?
+        public var vlans: [VLANID]
+        public var side: Side?
+        /// Passes, and is counted apart: a rule on trial.
+        public var isMonitored: Bool
+        /// Seconds since 1970; nil: for ever.
+        public var expires: Int64?
+        public var location: SourceLocation
+
+        public func isExpired(at now: Int64) -> Bool { expires.map { $0 <= now } ?? false }
+    }
+}
+
+extension PolicyDocument {
+    /// What the allowlist is built from, at a point in time.
+    ///
+    /// - Parameters:
+    ///   - now: seconds since 1970; expired rules are left out.
+    ///   - ignoringSides: for captures, which do not say by which port a frame came.
+    public func compiled(now: Int64, mode: Mode? = nil, ignoringSides: Bool = false) -> CompiledPolicy {
+        var rules: [AllowRule] = []
+        var names: [String] = []
+        for rule in self.rules where !rule.isExpired(at: now) {
+            rules.append(
+                AllowRule(
+                    clients: rule.clients, servers: rule.servers, services: rule.services, vlans: rule.vlans,
+                    clientSide: ignoringSides ? nil : rule.side))
+            names.append(rule.id)
+        }
+        var bindings: [AddressBinding] = []
+        for device in devices where !device.macs.isEmpty {
+            for address in device.addresses {
+                bindings.append(AddressBinding(family: address.family, address: address.words, macs: device.macs))
+            }
+        }
+        return CompiledPolicy(
+            source: AllowlistSource(mode: mode ?? self.mode, rules: rules, etherTypes: etherTypes, bindings: bindings),
+            ruleNames: names)
+    }
+
+    /// When the next rule expires, after `now`.
+    public func nextExpiry(after now: Int64) -> Int64? {
+        rules.compactMap(\.expires).filter { $0 > now }.min()
+    }
+}
+
+/// Rules without names, and the names by their number.
+public struct CompiledPolicy: Sendable {
+    public var source: AllowlistSource
+    public var ruleNames: [String]
+}

@@ -1,0 +1,508 @@
+// From TOML to a policy: every problem is reported, none stops the search for the next.
+
+import Allowlist
+import Frames
+
+/// What came of reading a file: a document if there was no error, and all findings in the order of the file.
+public struct PolicyReading: Sendable {
+    public var document: PolicyDocument?
+    public var diagnostics: [Diagnostic]
+
+    public var errors: [Diagnostic] { diagnostics.filter { $0.severity == .error } }
+    public var warnings: [Diagnostic] { diagnostics.filter { $0.severity == .warning } }
+}
+
+/// Larger files are refused before they are read: a million rules fit.
+public let largestPolicyFile = 512 << 20
+
+public struct PolicyReader {
+    var diagnostics = Diagnostics()
+    private var devices: [String: PolicyDocument.Device] = [:]
+    private var deviceOrder: [String] = []
+    private var groupEntries: [String: (entry: TOMLEntry, members: [TOMLValue])] = [:]
+    private var groups: [String: [AddressPrefix]] = [:]
+    private var services: [String: [ServiceRange]] = [:]
+    private let now: Int64
+
+    /// - Parameters:
+    ///   - text: the file.
+    ///   - now: seconds since 1970, for rules that have expired.
+    ///   - findsOverlaps: also compares every rule with every other; slow for thousands.
+    public static func read(_ text: [UInt8], now: Int64, findsOverlaps: Bool = false) -> PolicyReading {
+        var reader = PolicyReader(now: now)
+        let document = reader.document(text)
+        if findsOverlaps, let document { reader.findOverlaps(document) }
+        return PolicyReading(
+            document: reader.diagnostics.hasErrors ? nil : document, diagnostics: reader.diagnostics.all.sorted())
+    }
+
+    private init(now: Int64) { self.now = now }
+
+    private mutating func document(_ text: [UInt8]) -> PolicyDocument? {
+        let start = SourceLocation(line: 1, column: 1)
+        guard text.count <= largestPolicyFile else {
+            diagnostics.error("the file has \(text.count >> 20) MiB; the most is \(largestPolicyFile >> 20)", at: start)
+            return nil
+        }
+        let root: TOMLValue
+        do throws(TOMLSyntaxError) {
+            root = try TOMLValue.parse(text)
+        } catch {
+            diagnostics.error("not TOML: \(error.message)", at: error.location)
+            return nil
+        }
+        guard case .table(let entries) = root.content else { return nil }
+        let table = Table(entries)
+        checkKeys(table, ["version", "name", "mode", "ethertypes", "devices", "groups", "services", "allow"], of: "a policy")
+
+        if let version = table["version"] {
+            if case .integer(let number) = version.content, number == 1 {} else {
+                diagnostics.error("this program reads policies of version 1", at: version.location, "write version = 1")
+            }
+        } else {
+            diagnostics.error("version is missing", at: start, "begin the file with version = 1")
+        }
+        let name = table["name"].flatMap { string($0, "name") } ?? "unnamed"
+        let mode = table["mode"].flatMap { readMode($0) } ?? .enforce
+        let etherTypes = table["ethertypes"].map { readEtherTypes($0) } ?? [.arp]
+        if let value = table["devices"] { readDevices(value) }
+        if let value = table["services"] { readServices(value) }
+        if let value = table["groups"] { readGroups(value) }
+        let rules = table["allow"].map { readRules($0) } ?? []
+        return PolicyDocument(
+            name: name, mode: mode, etherTypes: etherTypes, devices: deviceOrder.compactMap { devices[$0] }, rules: rules)
+    }
+
+    // MARK: - Reading values
+
+    /// Entries by key.
+    struct Table {
+        let entries: [TOMLEntry]
+        private let byKey: [String: TOMLEntry]
+
+        init(_ entries: [TOMLEntry]) {
+            self.entries = entries
+            byKey = Dictionary(entries.map { ($0.key, $0) }, uniquingKeysWith: { first, _ in first })
+        }
+
+        subscript(_ key: String) -> TOMLValue? { byKey[key]?.value }
+    }
+
+    private mutating func checkKeys(_ table: Table, _ known: [String], of what: String) {
+        for entry in table.entries where !known.contains(entry.key) {
+            diagnostics.error(
+                "unknown key \"\(entry.key)\" in \(what)", at: entry.keyLocation,
+                nearest(entry.key, among: known) ?? "known keys: \(known.joined(separator: ", "))")
+        }
+    }
+
+    private mutating func expect(_ what: String, _ name: String, _ value: TOMLValue, _ suggestion: String? = nil) {
+        diagnostics.error("\(name) must be \(what), not \(value.kindName)", at: value.location, suggestion)
+    }
+
+    private mutating func string(_ value: TOMLValue, _ name: String) -> String? {
+        if case .string(let text) = value.content { return text }
+        expect("a string", name, value)
+        return nil
+    }
+
+    /// One value or a list of them; an empty list is an error.
+    private mutating func list(_ value: TOMLValue, _ name: String) -> [TOMLValue] {
+        guard case .array(let values) = value.content else { return [value] }
+        if values.isEmpty { diagnostics.error("\(name) is empty: it would match nothing", at: value.location) }
+        return values
+    }
+
+    private mutating func readMode(_ value: TOMLValue) -> Mode? {
+        guard let text = string(value, "mode") else { return nil }
+        if let mode = Mode(name: text) { return mode }
+        let names = Mode.allCases.map(\.name)
+        diagnostics.error(
+            "unknown mode \"\(text)\"", at: value.location, nearest(text, among: names) ?? "use learn, monitor or enforce")
+        return nil
+    }
+
+    private mutating func readEtherTypes(_ value: TOMLValue) -> [EtherType] {
+        guard case .array(let values) = value.content else {
+            expect("a list", "ethertypes", value)
+            return []
+        }
+        var result: [EtherType] = []
+        for item in values {
+            var number: Int64?
+            switch item.content {
+            case .integer(let value): number = value
+            case .string(let text):
+                if let known = EtherTypeNames.all[text.lowercased()] {
+                    number = Int64(known)
+                } else {
+                    let ip = ["ip", "ipv4", "ipv6", "vlan"].contains(text.lowercased())
+                    diagnostics.error(
+                        ip ? "\"\(text)\" cannot be listed here" : "unknown EtherType \"\(text)\"", at: item.location,
+                        ip ? "IP is judged by the rules, a tagged frame by what is inside"
+                            : nearest(text, among: EtherTypeNames.all.keys) ?? "use a name such as \"lldp\" or a number such as 0x8892")
+                    continue
+                }
+            default: expect("a name or a number", "an EtherType", item)
+            }
+            guard let number else { continue }
+            // Below 256 an LLC address; from 1536 on a type.
+            guard (0..<0x100).contains(number) || (Int64(EtherType.minimum)...0xFFFF).contains(number) else {
+                diagnostics.error(
+                    "\(number) is no EtherType", at: item.location, "EtherTypes are 0x600 to 0xffff, LLC addresses 0 to 0xff")
+                continue
+            }
+            if let what = EtherTypeNames.notListable[UInt16(number)] {
+                diagnostics.error(
+                    "\(what) cannot be listed here", at: item.location, "IP is judged by the rules, a tagged frame by what is inside")
+                continue
+            }
+            let type = EtherType(rawValue: UInt16(number))
+            if result.contains(type) { diagnostics.warning("\(EtherTypeNames.name(type)) is listed twice", at: item.location) }
+            result.append(type)
+        }
+        return result
+    }
+
+    // MARK: - Devices
+
+    private mutating func readDevices(_ value: TOMLValue) {
+        guard case .table(let entries) = value.content else { return expect("a table", "devices", value) }
+        var owners: [AddressPrefix: String] = [:]
+        for entry in entries {
+            guard case .table(let fields) = entry.value.content else {
+                expect("a table", "device \"\(entry.key)\"", entry.value, "write [devices.\(entry.key)]")
+                continue
+            }
+            checkName(entry)
+            let table = Table(fields)
+            checkKeys(table, ["addresses", "mac"], of: "a device")
+            var device = PolicyDocument.Device(name: entry.key, addresses: [], macs: [], location: entry.keyLocation)
+            if let addresses = table["addresses"] {
+                for item in list(addresses, "addresses of \"\(entry.key)\"") {
+                    guard let prefix = address(item) else { continue }
+                    guard prefix.isHost else {
+                        diagnostics.error(
+                            "a device has addresses, not networks", at: item.location, "put \(prefix.written) into a group")
+                        continue
+                    }
+                    if let other = owners[prefix] {
+                        diagnostics.error(
+                            "\(prefix.written) belongs to device \"\(other)\" already", at: item.location)
+                    }
+                    owners[prefix] = entry.key
+                    device.addresses.append(prefix)
+                }
+            } else {
+                diagnostics.error("device \"\(entry.key)\" has no addresses", at: entry.keyLocation, "add addresses = [\"…\"]")
+            }
+            for item in table["mac"].map({ list($0, "mac of \"\(entry.key)\"") }) ?? [] {
+                guard let text = string(item, "mac") else { continue }
+                guard let mac = MACAddress(written: text) else {
+                    diagnostics.error("\"\(text)\" is no MAC address", at: item.location, "e.g. \"02:00:00:00:03:0a\"")
+                    continue
+                }
+                if mac.isGroup || mac.rawValue == 0 {
+                    diagnostics.error("\(mac.written) is no device's own address (it is \(mac.isGroup ? "a group's" : "zero"))", at: item.location)
+                    continue
+                }
+                device.macs.append(mac)
+            }
+            devices[entry.key] = device
+            deviceOrder.append(entry.key)
+        }
+    }
+
+    /// A name that reads as an address would never be found.
+    private mutating func checkName(_ entry: TOMLEntry) {
+        if entry.key == "any" || AddressPrefix.address(String(entry.key.split(separator: "/").first ?? "")) != nil {
+            diagnostics.error("\"\(entry.key)\" cannot be a name: it means something already", at: entry.keyLocation)
+        } else if entry.key.isEmpty {
+            diagnostics.error("a name is empty", at: entry.keyLocation)
+        }
+    }
+
+    private mutating func address(_ value: TOMLValue) -> AddressPrefix? {
+        guard let text = string(value, "an address") else { return nil }
+        do throws(AddressPrefix.WrittenError) {
+            return try AddressPrefix(written: text)
+        } catch {
+            report(error, text, at: value.location, known: [])
+            return nil
+        }
+    }
+
+    private mutating func report(
+        _ error: AddressPrefix.WrittenError, _ text: String, at location: SourceLocation, known: [String]
+    ) {
+        switch error {
+        case .notAnAddress:
+            let looksNumeric = text.contains(":") || text.allSatisfy { $0.isASCIIDigit || $0 == "." || $0 == "/" }
+            if known.isEmpty || looksNumeric {
+                diagnostics.error("\"\(text)\" is no IP address or network", at: location, "e.g. \"10.3.1.21\" or \"10.3.1.64/27\"")
+            } else {
+                diagnostics.error(
+                    "unknown name \"\(text)\"", at: location,
+                    nearest(text, among: known) ?? "define it under [devices.\(text)] or [groups]")
+            }
+        case .length(let most):
+            diagnostics.error("the prefix length of \"\(text)\" is too long", at: location, "the most is /\(most)")
+        case .hostBits(let network):
+            diagnostics.error("\"\(text)\" has host bits set", at: location, "the network is \"\(network.written)\"")
+        }
+    }
+
+    // MARK: - Groups
+
+    private mutating func readGroups(_ value: TOMLValue) {
+        guard case .table(let entries) = value.content else { return expect("a table", "groups", value) }
+        for entry in entries {
+            checkName(entry)
+            if devices[entry.key] != nil {
+                diagnostics.error("\"\(entry.key)\" is a device and a group", at: entry.keyLocation, "give one of them another name")
+            }
+            guard case .array(let members) = entry.value.content else {
+                expect("a list", "group \"\(entry.key)\"", entry.value)
+                continue
+            }
+            if members.isEmpty { diagnostics.error("group \"\(entry.key)\" is empty", at: entry.value.location) }
+            groupEntries[entry.key] = (entry, members)
+        }
+        for entry in entries where groupEntries[entry.key] != nil { _ = group(entry.key, []) }
+    }
+
+    /// The addresses of a group, those of groups inside it included.
+    private mutating func group(_ name: String, _ path: [String]) -> [AddressPrefix] {
+        if let known = groups[name] { return known }
+        guard let (entry, members) = groupEntries[name] else { return [] }
+        if path.contains(name) {
+            diagnostics.error(
+                "group \"\(name)\" contains itself (\((path + [name]).joined(separator: " → ")))", at: entry.keyLocation)
+            groups[name] = []
+            return []
+        }
+        var result: [AddressPrefix] = []
+        for member in members {
+            guard let text = string(member, "a member of group \"\(name)\"") else { continue }
+            result += endpoint(text, at: member.location, path + [name])
+        }
+        result = Self.minimal(result)
+        groups[name] = result
+        return result
+    }
+
+    /// A device, group, address, network or "any".
+    private mutating func endpoint(_ text: String, at location: SourceLocation, _ path: [String] = []) -> [AddressPrefix] {
+        if text == "any" { return [.any(.ipv4), .any(.ipv6)] }
+        if let device = devices[text] { return device.addresses }
+        if groupEntries[text] != nil { return group(text, path) }
+        do throws(AddressPrefix.WrittenError) {
+            return [try AddressPrefix(written: text)]
+        } catch {
+            report(error, text, at: location, known: Array(devices.keys) + Array(groupEntries.keys) + ["any"])
+            return []
+        }
+    }
+
+    /// Without duplicates and without what a wider one covers.
+    private static func minimal(_ prefixes: [AddressPrefix]) -> [AddressPrefix] {
+        let unique = Array(Set(prefixes)).sorted {
+            ($0.family.rawValue, $0.length, $0.words.high, $0.words.low) < ($1.family.rawValue, $1.length, $1.words.high, $1.words.low)
+        }
+        let networks = unique.filter { !$0.isHost }
+        return unique.filter { prefix in !networks.contains { $0 != prefix && $0.contains(prefix) } }
+    }
+
+    // MARK: - Services
+
+    private mutating func readServices(_ value: TOMLValue) {
+        guard case .table(let entries) = value.content else { return expect("a table", "services", value) }
+        for entry in entries {
+            if entry.key.contains("/") {
+                diagnostics.error("a service name cannot contain \"/\"", at: entry.keyLocation)
+            }
+            var ranges: [ServiceRange] = []
+            for item in list(entry.value, "service \"\(entry.key)\"") {
+                guard let text = string(item, "a port of service \"\(entry.key)\"") else { continue }
+                ranges += writtenService(text, at: item.location)
+            }
+            services[entry.key] = ranges
+        }
+    }
+
+    private mutating func writtenService(_ text: String, at location: SourceLocation) -> [ServiceRange] {
+        do throws(WrittenService.Problem) {
+            return try WrittenService(text).ranges
+        } catch {
+            diagnostics.error(error.message, at: location, error.suggestion)
+            return []
+        }
+    }
+
+    private mutating func service(_ text: String, at location: SourceLocation) -> [ServiceRange] {
+        if let own = services[text] ?? ServiceCatalogue.ranges(text) { return own }
+        if text.contains("/") { return writtenService(text, at: location) }
+        let known = Array(services.keys) + Array(ServiceCatalogue.entries.keys)
+        diagnostics.error(
+            "unknown service \"\(text)\"", at: location,
+            nearest(text, among: known) ?? "define it under [services], or write protocol/port")
+        return []
+    }
+
+    // MARK: - Rules
+
+    private mutating func readRules(_ value: TOMLValue) -> [PolicyDocument.Rule] {
+        guard case .array(let values) = value.content else {
+            expect("a list of tables", "allow", value, "write [[allow]]")
+            return []
+        }
+        var ids: [String: SourceLocation] = [:]
+        var rules: [PolicyDocument.Rule] = []
+        for value in values {
+            guard case .table(let fields) = value.content else {
+                expect("a table", "a rule", value, "write [[allow]]")
+                continue
+            }
+            if let rule = readRule(Table(fields), value.location, &ids) { rules.append(rule) }
+        }
+        return rules
+    }
+
+    private mutating func readRule(
+        _ table: Table, _ location: SourceLocation, _ ids: inout [String: SourceLocation]
+    ) -> PolicyDocument.Rule? {
+        checkKeys(
+            table, ["id", "from", "to", "service", "purpose", "owner", "vlan", "side", "mode", "expires"], of: "a rule")
+        var id = ""
+        if let value = table["id"] {
+            id = string(value, "id") ?? ""
+            if id.isEmpty, case .string = value.content { diagnostics.error("id is empty", at: value.location) }
+            if let first = ids[id], !id.isEmpty {
+                diagnostics.error("the id \"\(id)\" is used already, in line \(first.line)", at: value.location)
+            }
+            ids[id] = value.location
+        } else {
+            diagnostics.error("a rule has no id", at: location, "add id = \"…\": counters and evidence go by it")
+        }
+        let label = id.isEmpty ? "the rule" : "rule \"\(id)\""
+        func missing(_ key: String) {
+            diagnostics.error("\(label) has no \"\(key)\"", at: location, "add \(key) = …; \"any\" is a value, silence is not")
+        }
+        var endpoints: [String: (names: [String], prefixes: [AddressPrefix])] = [:]
+        for key in ["from", "to"] {
+            guard let value = table[key] else {
+                missing(key)
+                continue
+            }
+            var names: [String] = []
+            var prefixes: [AddressPrefix] = []
+            for item in list(value, "\"\(key)\" of \(label)") {
+                guard let text = string(item, "\"\(key)\"") else { continue }
+                names.append(text)
+                prefixes += endpoint(text, at: item.location)
+            }
+            endpoints[key] = (names, Self.minimal(prefixes))
+        }
+        var serviceNames: [String] = []
+        var ranges: [ServiceRange] = []
+        if let value = table["service"] {
+            for item in list(value, "\"service\" of \(label)") {
+                guard let text = string(item, "\"service\"") else { continue }
+                serviceNames.append(text)
+                ranges += service(text, at: item.location)
+            }
+        } else {
+            missing("service")
+        }
+        let rule = PolicyDocument.Rule(
+            id: id, from: endpoints["from"]?.names ?? [], to: endpoints["to"]?.names ?? [], service: serviceNames,
+            clients: endpoints["from"]?.prefixes ?? [], servers: endpoints["to"]?.prefixes ?? [],
+            services: ranges, purpose: table["purpose"].flatMap { string($0, "purpose") },
+            owner: table["owner"].flatMap { string($0, "owner") }, vlans: table["vlan"].map { readVLANs($0) } ?? [],
+            side: table["side"].flatMap { readSide($0) }, isMonitored: table["mode"].map { readRuleMode($0) } ?? false,
+            expires: table["expires"].flatMap { readExpiry($0) }, location: location)
+        checkMatchable(rule, label)
+        return rule
+    }
+
+    private mutating func readVLANs(_ value: TOMLValue) -> [VLANID] {
+        list(value, "vlan").compactMap { item in
+            guard case .integer(let number) = item.content, (1...4094).contains(number) else {
+                diagnostics.error("a VLAN id is a number from 1 to 4094", at: item.location)
+                return nil
+            }
+            return VLANID(rawValue: UInt16(number))
+        }
+    }
+
+    private mutating func readSide(_ value: TOMLValue) -> Side? {
+        guard let text = string(value, "side") else { return nil }
+        switch text {
+        case "inside": return .inside
+        case "outside": return .outside
+        default:
+            diagnostics.error(
+                "unknown side \"\(text)\"", at: value.location,
+                nearest(text, among: ["inside", "outside"]) ?? "use \"inside\" or \"outside\": where the client is")
+            return nil
+        }
+    }
+
+    private mutating func readRuleMode(_ value: TOMLValue) -> Bool {
+        guard let text = string(value, "mode") else { return false }
+        switch text {
+        case "monitor": return true
+        case "enforce": return false
+        default:
+            diagnostics.error(
+                "a rule's mode is \"monitor\" (it passes and is counted apart) or \"enforce\"", at: value.location)
+            return false
+        }
+    }
+
+    private mutating func readExpiry(_ value: TOMLValue) -> Int64? {
+        guard case .dateTime(let date) = value.content, let offset = date.offsetMinutes else {
+            diagnostics.error(
+                "expires must name an instant, not \(value.kindName)", at: value.location, "e.g. 2027-01-01T00:00:00Z")
+            return nil
+        }
+        let days = daysFromCivil(date.year, date.month, date.day)
+        let seconds = date.hour * 3600 + date.minute * 60 + date.second - offset * 60
+        return Int64(days * 86400 + seconds)
+    }
+
+    /// A rule that can never match is a mistake somebody should hear of.
+    private mutating func checkMatchable(_ rule: PolicyDocument.Rule, _ label: String) {
+        if rule.isExpired(at: now) {
+            diagnostics.warning("\(label) has expired: it can never match", at: rule.location, "remove it, or set a new date")
+        }
+        guard !rule.clients.isEmpty, !rule.servers.isEmpty, !rule.services.isEmpty else { return }
+        let families = IPFamily.allCases.filter { family in
+            rule.clients.contains { $0.family == family } && rule.servers.contains { $0.family == family }
+        }
+        if families.isEmpty {
+            diagnostics.warning(
+                "\(label) can never match: \"from\" and \"to\" have no IP family in common", at: rule.location,
+                "add the missing IPv4 or IPv6 addresses")
+        } else if !rule.services.contains(where: { service in families.contains { service.applies(to: $0) } }) {
+            diagnostics.warning(
+                "\(label) can never match: its services are not of the addresses' IP family", at: rule.location,
+                "write icmp/… for both families")
+        } else if rule.clients == rule.servers, rule.clients.count == 1, rule.clients[0].isHost {
+            diagnostics.warning("\(label) can never match: it allows a device to talk to itself", at: rule.location)
+        }
+        if rule.clients.contains(where: { $0.length == 0 }), rule.servers.contains(where: { $0.length == 0 }) {
+            diagnostics.warning("\(label) allows anybody to reach anybody", at: rule.location, "name the devices")
+        }
+    }
+}
+
+/// Days since 1970-01-01 of a date in the Gregorian calendar (H. Hinnant, "chrono-compatible low-level date algorithms").
+private func daysFromCivil(_ year: Int, _ month: Int, _ day: Int) -> Int {
+    let y = month <= 2 ? year - 1 : year
+    let era = (y >= 0 ? y : y - 399) / 400
+    let yearOfEra = y - era * 400
+    let dayOfYear = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1
+    let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
+    return era * 146097 + dayOfEra - 719468
+}

@@ -1,0 +1,75 @@
+// A policy over recorded frames: the data path's own parser and table, in bursts as it uses them.
+
+import Allowlist
+import Frames
+
+/// Counts of a simulation.
+public struct SimulationCounts: Sendable {
+    public var allowed: UInt64 = 0
+    public var denied: UInt64 = 0
+    /// By cause under `enforce`; in `learn` and `monitor` such frames pass all the same.
+    public var causes: [Cause: UInt64] = [:]
+    /// Hits by rule number.
+    public var rules: [UInt64]
+}
+
+/// Judges frames one after the other.
+public struct Simulation {
+    private let table: CompiledTable
+    private let memory = JudgeMemory()
+    private var buffer: [UInt8] = []
+    private var starts: [Int] = []
+    private var lengths: [UInt32] = []
+    private var wireLengths: [UInt32] = []
+    private var headers = [FrameHeaders](repeating: FrameHeaders(), count: burstCapacity)
+    private var verdicts = [Verdict](
+        repeating: Verdict(rule: Verdict.noRule, cause: .none, isReply: false), count: burstCapacity)
+    public private(set) var counts: SimulationCounts
+
+    /// - Parameter table: compiled without sides; a capture does not say by which port a frame came.
+    public init(_ table: CompiledTable) {
+        self.table = table
+        counts = SimulationCounts(rules: [UInt64](repeating: 0, count: table.source.rules.count))
+    }
+
+    /// Takes a frame in; every `burstCapacity` frames they are judged.
+    ///
+    /// - Parameter judged: called once for each frame of a full burst, in order.
+    public mutating func add(
+        _ bytes: UnsafeRawBufferPointer, wireLength: Int, judged: (Verdict, _ passes: Bool) -> Void
+    ) {
+        starts.append(buffer.count)
+        buffer.append(contentsOf: bytes)
+        lengths.append(UInt32(truncatingIfNeeded: bytes.count))
+        wireLengths.append(UInt32(truncatingIfNeeded: max(wireLength, bytes.count)))
+        if starts.count == burstCapacity { flush(judged: judged) }
+    }
+
+    /// Judges what is left.
+    public mutating func flush(judged: (Verdict, _ passes: Bool) -> Void) {
+        let count = starts.count
+        guard count > 0 else { return }
+        // One byte more, so that even frames of no bytes have an address.
+        buffer.append(0)
+        buffer.withUnsafeBytes { bytes in
+            let frames = starts.map { bytes.baseAddress! + $0 }
+            parseBurst(frames: frames, available: lengths, wireLengths: wireLengths, count: count, into: &headers)
+            judgeBurst(
+                table.view, frames: frames, headers: headers, count: count, from: .inside, scratch: memory.scratch,
+                verdicts: &verdicts)
+        }
+        let enforces = table.view.pointee.mode == .enforce
+        for verdict in verdicts[0..<count] {
+            let passes = verdict.isAllowed || !enforces
+            counts.allowed += passes ? 1 : 0
+            counts.denied += passes ? 0 : 1
+            if !verdict.isAllowed { counts.causes[verdict.cause, default: 0] += 1 }
+            if verdict.isAllowed, verdict.rule != Verdict.noRule { counts.rules[Int(verdict.rule)] += 1 }
+            judged(verdict, passes)
+        }
+        buffer.removeAll(keepingCapacity: true)
+        starts.removeAll(keepingCapacity: true)
+        lengths.removeAll(keepingCapacity: true)
+        wireLengths.removeAll(keepingCapacity: true)
+    }
+}

@@ -1,0 +1,71 @@
+// Printing: tables that line up, colour on a terminal only, JSON for machines.
+
+import Control
+import Foundation
+import Glibc
+
+enum Output {
+    /// Whether standard output is a terminal that shows colours (https://no-color.org).
+    static let hasColour =
+        isatty(1) == 1 && ProcessInfo.processInfo.environment["NO_COLOR"] == nil
+        && ProcessInfo.processInfo.environment["TERM"] != "dumb"
+
+    enum Colour: String {
+        case red = "31", green = "32", yellow = "33", dim = "2", bold = "1"
+    }
+
+    static func coloured(_ text: String, _ colour: Colour) -> String {
+        hasColour ? "\u{1B}[\(colour.rawValue)m\(text)\u{1B}[0m" : text
+    }
+
+    static func json(_ value: some Encodable) throws {
+        print(String(decoding: try MachineFormat.encoder().encode(value), as: UTF8.self))
+    }
+
+    static func error(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+
+    /// Columns as wide as their widest cell; those in `numbers` are right-aligned.
+    static func table(_ rows: [[String]], header: [String]? = nil, numbers: Set<Int> = [], indent: Int = 2) -> String {
+        let all = (header.map { [$0] } ?? []) + rows
+        guard let columns = all.map(\.count).max() else { return "" }
+        let widths = (0..<columns).map { column in all.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
+        return all.enumerated().map { index, row in
+            var line = String(repeating: " ", count: indent)
+            for (column, cell) in row.enumerated() {
+                let padding = String(repeating: " ", count: widths[column] - cell.count)
+                let isLast = column == row.count - 1
+                line += numbers.contains(column) ? padding + cell : isLast ? cell : cell + padding
+                if !isLast { line += "  " }
+            }
+            return header != nil && index == 0 ? coloured(line, .dim) : line
+        }.joined(separator: "\n")
+    }
+
+    /// "1,234,567".
+    static func grouped(_ number: some BinaryInteger) -> String {
+        var digits = Array(String(number))
+        var place = digits.count - 3
+        while place > 0 {
+            digits.insert(",", at: place)
+            place -= 3
+        }
+        return String(digits)
+    }
+
+    static func bytes(_ count: UInt64) -> String {
+        var value = Double(count)
+        for unit in ["B", "KiB", "MiB", "GiB"] {
+            if value < 1024 { return unit == "B" ? "\(count) B" : String(format: "%.1f %@", value, unit) }
+            value /= 1024
+        }
+        return String(format: "%.1f TiB", value)
+    }
+
+    static func duration(_ seconds: Double) -> String {
+        let whole = Int(seconds)
+        if whole < 120 { return String(format: "%.0f s", seconds) }
+        if whole < 7200 { return "\(whole / 60) min" }
+        if whole < 172_800 { return "\(whole / 3600) h" }
+        return "\(whole / 86400) days"
+    }
+}

@@ -1,0 +1,47 @@
+// Reading the policy file a command was given.
+
+import ArgumentParser
+import Foundation
+import Policy
+
+struct PolicyFile {
+    let path: String
+    let text: [UInt8]
+    let reading: PolicyReading
+
+    init(_ path: String, findsOverlaps: Bool = false) throws {
+        self.path = path
+        text = try Self.text(path)
+        reading = PolicyReader.read(text, now: Self.now, findsOverlaps: findsOverlaps)
+    }
+
+    static var now: Int64 { Int64(Date().timeIntervalSince1970) }
+
+    static func text(_ path: String) throws -> [UInt8] {
+        do {
+            return [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+        } catch {
+            Output.error("error: reading \(path): \(reason(error))\n  → give the path of a readable policy file")
+            throw Exit.failed
+        }
+    }
+
+    private static func reason(_ error: any Error) -> String {
+        let underlying = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
+        if let code = underlying?.code, underlying?.domain == NSPOSIXErrorDomain { return String(cString: strerror(Int32(code))) }
+        return error.localizedDescription
+    }
+
+    /// The document, or the findings on standard error and a failure.
+    func document() throws -> PolicyDocument {
+        if let document = reading.document { return document }
+        for finding in reading.diagnostics { Output.error(finding.rendered(file: path)) }
+        throw Exit.failed
+    }
+}
+
+/// `--control`.
+struct ControlOption: ParsableArguments {
+    @Option(help: ArgumentHelp("Control socket of the bridge.", valueName: "socket"))
+    var control = "/run/sekisho/control.sock"
+}

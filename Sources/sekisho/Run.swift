@@ -1,0 +1,114 @@
+import Allowlist
+import ArgumentParser
+import Control
+import Datapath
+import Foundation
+import Logging
+import Policy
+
+extension Mode: ExpressibleByArgument {
+    public init?(argument: String) { self.init(name: argument) }
+    public static var allValueStrings: [String] { allCases.map(\.name) }
+}
+
+extension IdlePolicy: ExpressibleByArgument {}
+
+struct Run: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Bridge two ports under a policy, until SIGINT or SIGTERM.",
+        discussion: """
+            Nothing is attached before the policy file is found valid. SIGHUP reads the file again; \
+            if it has an error, the running policy stays. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK.
+            """)
+
+    @Option(help: ArgumentHelp("Port towards the protected tools.", valueName: "port")) var inside: String
+    @Option(help: ArgumentHelp("Port towards the rest of the plant.", valueName: "port")) var outside: String
+    @Option(help: ArgumentHelp("Policy file (TOML).", valueName: "file")) var policy: String
+    @Option(help: "Mode, whatever the policy file says.") var mode: Mode?
+    @Option(help: "Workers, one for each queue pair; default: as many as both ports have queues and processors allow.")
+    var queues: Int?
+    @Option(help: ArgumentHelp("Processors of the workers, e.g. 2,3 or 2-5; default: the last ones.", valueName: "list"))
+    var cpus: ProcessorList?
+    @Option(help: "When there is nothing to do: spin (least latency, a whole core), hybrid (spin, then sleep), or sleep.")
+    var idle: IdlePolicy = .hybrid
+    @OptionGroup var socket: ControlOption
+
+    func run() throws {
+        LoggingSystem.bootstrap { label in StreamLogHandler.standardError(label: label) }
+        let daemon = Daemon(
+            DaemonConfiguration(
+                bridge: BridgeConfiguration(
+                    inside: inside, outside: outside, queues: queues, cpus: cpus?.cpus ?? [], idle: idle),
+                policyFile: policy, mode: mode, controlSocket: socket.control),
+            log: Logger(label: "sekisho"))
+        do {
+            try daemon.run()
+        } catch let failure as ControlFailure {
+            for line in failure.diagnostics { Output.error(line) }
+            Output.error("error: \(failure.message)")
+            throw Exit.failed
+        } catch {
+            Output.error("error: \(error)")
+            throw Exit.failed
+        }
+    }
+}
+
+/// "2,3" or "2-5".
+struct ProcessorList: ExpressibleByArgument {
+    var cpus: [Int]
+
+    init?(argument: String) {
+        cpus = []
+        for part in argument.split(separator: ",", omittingEmptySubsequences: false) {
+            let ends = part.split(separator: "-", maxSplits: 1, omittingEmptySubsequences: false).map { Int($0) }
+            guard let first = ends[0], let last = ends[ends.count - 1], first >= 0, first <= last, last < 1024 else { return nil }
+            cpus += first...last
+        }
+    }
+}
+
+struct Apply: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Swap the running bridge's policy; answers when every worker uses it.",
+        discussion: """
+            No frame is lost and no link goes down. A file with an error, or one that does not compile, leaves the \
+            running policy in place and ends with exit code 1.
+            """)
+
+    @Argument(help: "Policy file.") var file: String
+    @OptionGroup var socket: ControlOption
+    @Flag(help: "Print JSON.") var json = false
+
+    func run() throws {
+        let text = try PolicyFile.text(file)
+        let path = URL(fileURLWithPath: file).path
+        let response = try ask(
+            ControlRequest(command: .apply, file: path, text: String(decoding: text, as: UTF8.self)), at: socket.control)
+        guard let report = response.applied else { throw Exit.failed }
+        if json { return try Output.json(report) }
+        for warning in report.warnings { Output.error(warning) }
+        print(
+            "\(Output.coloured("applied", .green)) \"\(report.name)\" as version \(report.version), mode \(report.mode): "
+                + "\(report.rules) rules, \(Output.grouped(report.exactConversations)) exact conversations, "
+                + "\(Output.grouped(report.networkPairs)) network pairs")
+        print("built and checked in \(report.buildMs) ms, in use by every worker after \(report.swapUs) µs")
+    }
+}
+
+/// Asks the bridge; prints what went wrong.
+func ask(_ request: ControlRequest, at socket: String) throws -> ControlResponse {
+    let response: ControlResponse
+    do {
+        response = try ControlClient.ask(request, at: socket)
+    } catch {
+        Output.error("error: \(error)")
+        throw Exit.failed
+    }
+    if let failure = response.failure {
+        for line in failure.diagnostics { Output.error(line) }
+        Output.error("error: \(failure.message)")
+        throw Exit.failed
+    }
+    return response
+}

@@ -1,0 +1,28 @@
+// The command line. Thin: it reads arguments, asks the modules, and prints.
+
+import ArgumentParser
+import Foundation
+
+@main
+struct Sekisho: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sekisho",
+        abstract: "A transparent two-port bridge that lets only allowed conversations pass.",
+        discussion: """
+            Sekisho sits on the wire in front of a tool. Frames of conversations that the \
+            policy allows cross unchanged; everything else is dropped and counted.
+
+            Begin with: sekisho check POLICY, then sekisho doctor, then sekisho run.
+            """,
+        version: "0.1.0",
+        subcommands: [Run.self, Apply.self, Status.self, Check.self, Explain.self, Simulate.self, DoctorCommand.self])
+}
+
+/// Exit codes, the same for every command; `--help` names them where they matter.
+enum Exit {
+    /// Something did not work: a port, a file, the bridge.
+    static let failed = ExitCode(1)
+    /// The answer is no: `check` found errors, `explain` says deny, `doctor` sees a problem.
+    static let negative = ExitCode(1)
+    // 64 (EX_USAGE) is ArgumentParser's own for wrong arguments.
+}

@@ -1,0 +1,83 @@
+import ArgumentParser
+import Control
+import Foundation
+import Glibc
+
+struct Status: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Show what the running bridge does.")
+
+    @Flag(help: "Show it again every second, until Ctrl-C.") var watch = false
+    @Flag(help: "Print JSON; with --watch one object a line.") var json = false
+    @OptionGroup var socket: ControlOption
+
+    func run() throws {
+        repeat {
+            guard let report = try ask(ControlRequest(command: .status), at: socket.control).status else { throw Exit.failed }
+            if json {
+                watch
+                    ? print(String(decoding: try MachineFormat.encoder(pretty: false).encode(report), as: UTF8.self))
+                    : try Output.json(report)
+            } else {
+                if watch && isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J", terminator: "") }
+                print(report.text)
+            }
+            fflush(nil)
+            if watch { sleep(1) }
+        } while watch
+    }
+}
+
+extension StatusReport {
+    /// For a person.
+    var text: String {
+        var lines: [String] = []
+        let colour: Output.Colour = mode == "enforce" ? .green : .yellow
+        lines.append("\(Output.coloured(mode, colour))  policy \"\(policy.name)\" version \(policy.version), \(policy.rules) rules, in use for \(Output.duration(policy.ageSeconds))")
+        lines.append(
+            Output.table(
+                ["inside", "outside"].compactMap { side in
+                    guard let port = ports[side] else { return nil }
+                    let lost = port.lost.ringFull + port.lost.other + port.lost.noSocket
+                    return [
+                        side, port.name, port.driver, port.link, port.xdp, port.afXdp, "\(port.mtu)", "\(port.queues)",
+                        Output.grouped(lost),
+                    ]
+                }, header: ["port", "name", "driver", "link", "XDP", "AF_XDP", "MTU", "queues", "lost in kernel"],
+                numbers: [6, 7, 8]))
+        lines.append(
+            Output.table(
+                ["inside_to_outside", "outside_to_inside"].compactMap { name in
+                    guard let direction = directions[name] else { return nil }
+                    func cell(_ count: Count) -> String { "\(Output.grouped(count.frames)) (\(Output.bytes(count.bytes)))" }
+                    return [
+                        name.replacingOccurrences(of: "_", with: " "), cell(direction.received), cell(direction.forwarded),
+                        cell(direction.denied),
+                    ]
+                }, header: ["direction", "received", "forwarded", "denied"], numbers: [1, 2, 3]))
+        for (title, causes) in [("denied", denied), ("would be denied", wouldDeny)] where !causes.isEmpty {
+            lines.append(
+                Output.table(
+                    causes.map { [$0.cause, Output.grouped($0.frames), $0.text] }, header: [title, "frames", "why"], numbers: [1]))
+        }
+        if !rules.isEmpty {
+            let shown = rules.sorted { $0.frames > $1.frames }.prefix(20)
+            var table = Output.table(
+                shown.map { [$0.id, Output.grouped($0.frames)] }, header: ["rule", "frames"], numbers: [1])
+            if rules.count > shown.count { table += "\n  … and \(rules.count - shown.count) more (--json shows all)" }
+            lines.append(table)
+        }
+        lines.append(
+            Output.table(
+                workers.map { worker in
+                    [
+                        "\(worker.index)", "\(worker.cpu)\(worker.pinned ? "" : " (not pinned)")",
+                        String(format: "%.1f %%", worker.cpuPercent), "\(worker.frames.free) of \(worker.frames.total)",
+                        "\(worker.rings.rx)", "\(worker.rings.tx)", "\(worker.rings.fill)", "\(worker.rings.completion)",
+                        "\(worker.kickErrors)",
+                    ]
+                }, header: ["worker", "CPU", "busy", "free frames", "rx", "tx", "fill", "completion", "send errors"],
+                numbers: [2, 3, 4, 5, 6, 7, 8]))
+        lines.append(Output.coloured("  process \(pid), up \(Output.duration(uptimeSeconds)), \(Output.bytes(UInt64(residentBytes))) resident, idle: \(idle)", .dim))
+        return lines.joined(separator: "\n\n")
+    }
+}

@@ -9,7 +9,9 @@ let swift: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
 ]
 
-/// The packet path: exclusivity is proved by the compiler there (structs of
+/// The packet path. Its `@_noLocks @_noAllocation` are proved in release builds: the
+/// proof follows calls from file to file, and only they take a module as a whole. Exclusivity
+/// is proved by the compiler there (structs of
 /// `let` pointers and `inout`), so the run-time check, which costs up to ten
 /// times the lookup (see docs/performance.md), is taken out.
 let packetPath: [SwiftSetting] = swift + [
@@ -58,6 +60,11 @@ let package = Package(
         .executableTarget(name: "bpf-embed", swiftSettings: swift),
         .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["bpf-embed"]),
 
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: swift),
+        .testTarget(name: "FramesTests", dependencies: ["Frames", "TestSupport"], swiftSettings: swift),
+        .testTarget(name: "AllowlistTests", dependencies: ["Allowlist", "TestSupport"], swiftSettings: swift),
+        .testTarget(name: "PolicyTests", dependencies: ["Policy", "Captures", "TestSupport"], swiftSettings: swift),
+        .testTarget(name: "DatapathTests", dependencies: ["Datapath", "CLinux", "TestSupport"], swiftSettings: swift),
     ],
     cxxLanguageStandard: .cxx17
 )

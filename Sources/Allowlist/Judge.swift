@@ -47,7 +47,9 @@ public final class JudgeMemory {
 ///   - headers: what the parser made of them.
 ///   - side: the port they came in by.
 ///   - verdicts: `count` places to write. Under every mode they are those of `enforce`.
+#if !DEBUG
 @_noLocks @_noAllocation
+#endif
 public func judgeBurst(
     _ table: UnsafePointer<TableView>, frames: UnsafePointer<UnsafeRawPointer>,
     headers: UnsafePointer<FrameHeaders>, count: Int, from side: Side, scratch: JudgeScratch,

@@ -44,8 +44,8 @@ public final class CaptureReader {
         self.handle = handle
         let link = pcap_datalink(handle)
         guard link == DLT_EN10MB else {
+            // `deinit` closes the file: all properties are set.
             let name = pcap_datalink_val_to_name(link).map { String(cString: $0) } ?? String(link)
-            pcap_close(handle)
             throw CaptureError(
                 description: "reading the capture \(path): its link type is \(name), not Ethernet\n"
                     + "  → record on an Ethernet port, not on \"any\" or a tunnel")

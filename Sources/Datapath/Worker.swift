@@ -61,7 +61,9 @@ struct Worker: ~Copyable {
     /// One turn over all sockets.
     ///
     /// - Returns: frames handled; 0 if there was nothing to do.
+    #if !DEBUG
     @_noLocks @_noAllocation
+    #endif
     mutating func poll() -> Int {
         let publication = published.load()
         var handled = 0
@@ -252,7 +254,9 @@ struct Worker: ~Copyable {
     }
 
     /// Whether something waits in a TX ring.
+    #if !DEBUG
     @_noLocks @_noAllocation
+    #endif
     mutating func hasPendingTransmit() -> Bool {
         for i in 0..<socketCount where sockets[i].tx.isPending { return true }
         return false

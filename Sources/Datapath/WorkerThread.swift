@@ -129,7 +129,9 @@ final class WorkerThread: @unchecked Sendable {
 /// Polls until there was nothing to do for `limit` turns, or the thread is to end.
 ///
 /// - Returns: false if it may sleep now.
+#if !DEBUG
 @_noLocks @_noAllocation
+#endif
 private func pollWhileBusy(
     _ worker: UnsafeMutablePointer<Worker>, until stopped: UnsafeMutablePointer<Atomic<Bool>>, limit: Int
 ) -> Bool {

@@ -17,7 +17,9 @@
 ///   - wireLengths: length of each frame on the wire, ≥ `available`. They
 ///     differ for a frame in several buffers and for a capture with a snap length.
 ///   - headers: `count` places to write.
+#if !DEBUG
 @_noLocks @_noAllocation
+#endif
 public func parseBurst(
     frames: UnsafePointer<UnsafeRawPointer>, available: UnsafePointer<UInt32>,
     wireLengths: UnsafePointer<UInt32>, count: Int,
@@ -31,7 +33,9 @@ public func parseBurst(
 }
 
 /// Parses one frame. As `parseBurst`, for tests, `explain` and captures.
+#if !DEBUG
 @_noLocks @_noAllocation
+#endif
 public func parseFrame(
     _ frame: UnsafeRawBufferPointer, wireLength: Int, into headers: inout FrameHeaders
 ) {

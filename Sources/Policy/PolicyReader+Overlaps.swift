@@ -17,12 +17,13 @@ extension PolicyReader {
             return
         }
         for (index, rule) in rules.enumerated() {
-            // The worst relation is enough: one finding for a rule.
+            // The worst relation is enough: one finding for a rule, and one for a pair.
             var overlap: (relation: Relation, other: PolicyDocument.Rule)?
             for (other, candidate) in rules.enumerated() where other != index {
                 let relation = Relation(rule, candidate)
                 // The later of two equal or overlapping rules is the one to look at.
                 guard relation == .covered || other < index, relation != .none else { continue }
+                if relation == .partial, Relation(candidate, rule) == .covered { continue }
                 if relation.rawValue > overlap?.relation.rawValue ?? 0 { overlap = (relation, candidate) }
             }
             switch overlap?.relation {

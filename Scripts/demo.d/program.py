@@ -17,6 +17,12 @@ import threading
 # in it, so this is the granularity of those waits, not of any measurement.
 REFRESH_SECONDS = 0.2
 
+# A thread of ours waits for these. A handler would run inside the main thread,
+# where setting the event it is just waiting for can deadlock. Blocked on
+# import: before any protocol stack starts a thread, which inherits the mask.
+_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
 
 def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
@@ -89,11 +95,14 @@ class Result:
         while not self.stop.wait(REFRESH_SECONDS):
             self.write()
 
+    def _await_signal(self):
+        signal.sigwait(_SIGNALS)
+        self.stop.set()
+
     def __enter__(self) -> "Result":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop.set())
         self.write()
-        threading.Thread(target=self._keep_fresh, daemon=True).start()
+        for target in (self._await_signal, self._keep_fresh):
+            threading.Thread(target=target, daemon=True).start()
         return self
 
     def __exit__(self, kind, error, traceback):

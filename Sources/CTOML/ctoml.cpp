@@ -4,6 +4,8 @@
 #define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
 
+#include <pthread.h>
+
 #include <new>
 #include <string>
 #include <vector>
@@ -59,8 +61,19 @@ void set_value(ctoml_node &out, const toml::node &node) {
   }
 }
 
-// Depth is bounded by toml++ itself (TOML_MAX_NESTED_VALUES, 256).
-int32_t add(ctoml_document &document, const toml::node &node, const toml::key *key) {
+// A policy nests four deep. Who reads the nodes recurses into them, on a stack of ordinary size.
+constexpr int deepest = 32;
+// Parts of a dotted key. toml++ bounds brackets (TOML_MAX_NESTED_VALUES, 256), but not these.
+constexpr int longest_key = 100;
+// Brackets times dots times a frame of toml++ or of its destructor: 16 MiB at the worst.
+constexpr size_t stack_size = 64 << 20;
+
+int32_t add(ctoml_document &document, const toml::node &node, const toml::key *key, int depth) {
+  if (depth > deepest && document.error.empty()) {
+    document.error = "values are nested more than " + std::to_string(deepest) + " deep";
+    document.line = node.source().begin.line;
+    document.column = node.source().begin.column;
+  }
   const auto index = static_cast<int32_t>(document.nodes.size());
   document.nodes.emplace_back();
   {
@@ -84,10 +97,55 @@ int32_t add(ctoml_document &document, const toml::node &node, const toml::key *k
     last = child;
   };
   if (const auto *table = node.as_table())
-    for (auto &&[name, value] : *table) link(add(document, value, &name));
+    for (auto &&[name, value] : *table) {
+      if (!document.error.empty()) break;
+      link(add(document, value, &name, depth + 1));
+    }
   else if (const auto *array = node.as_array())
-    for (const auto &value : *array) link(add(document, value, nullptr));
+    for (const auto &value : *array) {
+      if (!document.error.empty()) break;
+      link(add(document, value, nullptr, depth + 1));
+    }
   return index;
+}
+
+// Dots since the last character that ends a key: an upper bound for the parts of a dotted key, without parsing.
+bool has_endless_key(std::string_view text, ctoml_document &document) {
+  uint32_t line = 1;
+  int dots = 0;
+  for (char c : text) {
+    if (c == '\n') line++;
+    if (c == '\n' || c == '=' || c == ',' || c == '{' || c == '[')
+      dots = 0;
+    else if (c == '.' && ++dots > longest_key) {
+      document.error = "a key of more than " + std::to_string(longest_key) + " parts (or as many dots in a row of text)";
+      document.line = line;
+      document.column = 1;
+      return true;
+    }
+  }
+  return false;
+}
+
+struct Job {
+  ctoml_document *document;
+  std::string_view text;
+};
+
+void *parse(void *argument) {
+  auto &[document, text] = *static_cast<Job *>(argument);
+  auto result = toml::parse(text);
+  if (!result) {
+    document->error = std::string(result.error().description());
+    document->line = result.error().source().begin.line;
+    document->column = result.error().source().begin.column;
+    return nullptr;
+  }
+  document->root = std::move(result).table();
+  add(*document, document->root, nullptr, 0);
+  // What is too deep must be destroyed here, where the stack is.
+  if (!document->error.empty()) document->root.clear();
+  return nullptr;
 }
 
 }  // namespace
@@ -95,15 +153,19 @@ int32_t add(ctoml_document &document, const toml::node &node, const toml::key *k
 extern "C" ctoml_document *ctoml_parse(const char *text, size_t length) {
   auto *document = new (std::nothrow) ctoml_document;
   if (!document) return nullptr;
-  auto result = toml::parse(std::string_view(text, length));
-  if (!result) {
-    document->error = std::string(result.error().description());
-    document->line = result.error().source().begin.line;
-    document->column = result.error().source().begin.column;
-    return document;
+  Job job{document, std::string_view(text, length)};
+  if (has_endless_key(job.text, *document)) return document;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, stack_size);
+  pthread_t thread;
+  const int error = pthread_create(&thread, &attributes, parse, &job);
+  pthread_attr_destroy(&attributes);
+  if (error) {
+    delete document;
+    return nullptr;
   }
-  document->root = std::move(result).table();
-  add(*document, document->root, nullptr);
+  pthread_join(thread, nullptr);
   return document;
 }
 

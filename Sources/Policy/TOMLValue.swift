@@ -75,7 +75,7 @@ extension TOMLValue {
             ctoml_parse($0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count)
         }
         guard let document else {
-            throw TOMLSyntaxError(message: "no memory to read the file", location: SourceLocation(line: 1, column: 1))
+            throw TOMLSyntaxError(message: "no memory or thread to read the file", location: SourceLocation(line: 1, column: 1))
         }
         defer { ctoml_free(document) }
         var line: UInt32 = 0, column: UInt32 = 0

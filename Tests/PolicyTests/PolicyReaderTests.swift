@@ -142,7 +142,11 @@ private let example = """
         }
         let deep = "version = 1\na = " + String(repeating: "[", count: 100_000)
         #expect(read(deep).document == nil)
-        #expect(read(String(repeating: "a.", count: 50_000) + "b = 1").document == nil)
+        // Dotted keys nest without brackets: toml++ does not bound them.
+        #expect(messages("version = 1\n" + String(repeating: "a.", count: 50_000) + "b = 1").first?.contains("more than 100 parts") == true)
+        let dots = String(repeating: "a.", count: 90) + "b"
+        let nested = (0..<200).reduce("1") { inner, _ in "{\(dots) = \(inner)}" }
+        #expect(messages("version = 1\nx = \(nested)").first?.contains("nested more than 32 deep") == true)
     }
 
     @Test func groupsMayContainGroupsButNotThemselves() {

@@ -68,10 +68,21 @@ class Expectation:
         return self.must_be_denied(frame) or in_swap and self.of_stream(frame)
 
 
+def selects(reply: bytes) -> bool:
+    """Whether a Select.rsp (SType 2) with status 0 is among these HSMS
+    messages: four bytes of length, ten of header, text."""
+    while len(reply) >= 14:
+        if reply[7] == 0 and reply[9] == 2:
+            return True
+        reply = reply[4 + int.from_bytes(reply[:4], "big"):]
+    return False
+
+
 def judge_captures(console: Console, addresses: Addresses, moments: Moments, captures: dict[str, list[Frame]],
-                   unprotected: dict, set_point: int, protected: dict, denied: int):
+                   unprotected: dict, set_point: int, protected: dict, denied: int) -> int:
     """`unprotected` and `protected`: the laptop's results in monitor and in
-    enforce mode; `denied`: how many frames Sekisho says it denied since."""
+    enforce mode; `denied`: how many frames Sekisho says it denied since.
+    Returns how many frames were changed or lost that the policy allows."""
     outside, inside, at_laptop = captures["switch"], captures["tool"], captures["laptop"]
     expected = Expectation(addresses, moments)
     tool_mac, tool = addresses.mac("tool"), addresses.ip("tool")
@@ -88,9 +99,7 @@ def judge_captures(console: Console, addresses: Addresses, moments: Moments, cap
         return [frame for frame in frames if laptop_mac == frame.source_mac or laptop == frame.source]
 
     # The positive control: the attack works, and this capture shows it.
-    # Its Select.rsp (SType 2) comes first; the tool's S1F13 may be right behind.
-    reply = bytes.fromhex(unprotected["ports"]["5000"]["reply"])
-    took_session = len(reply) >= 14 and reply[9] == 2
+    took_session = selects(bytes.fromhex(unprotected["ports"]["5000"]["reply"]))
     seen = [frame for frame in from_laptop(before(inside)) if frame.ether_type != ARP]
     forged = [frame for frame in seen if frame.source == addresses.ip("mes")]
     console.check(
@@ -156,3 +165,4 @@ def judge_captures(console: Console, addresses: Addresses, moments: Moments, cap
         "counted", denied == stopped >= len(syns) > 0,
         f"Sekisho counted {denied} denied frames, the captures show {stopped} that did not cross",
         counted=denied, captured=stopped)
+    return len(missing)

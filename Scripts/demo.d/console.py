@@ -37,7 +37,9 @@ class Console:
         print(f"{self._paint(at, 'dim')}  {text}", flush=True)
 
     def check(self, id: str, held: bool, measured: str, **values):
-        """Records a check for the table."""
+        """Records a check for the table. JSON has no NaN: what could not be
+        measured is null there."""
+        values = {key: None if value != value else value for key, value in values.items()}
         self._done[id] = Check(id, self._titles[id], "PASS" if held else "FAIL", measured, values)
 
     @property

@@ -29,10 +29,18 @@ temperature = secsgem.gem.StatusVariable(
 temperature.value = 295_150
 equipment.status_variables[CHUCK_TEMPERATURE] = temperature
 
+
+def listening() -> bool:
+    # secsgem listens from a thread of its own and does not say when.
+    wanted = f":{args.port:04X}"
+    with open("/proc/self/net/tcp") as table:
+        return any(fields[1].endswith(wanted) and fields[3] == "0A" for fields in map(str.split, table))
+
+
 with program.Result(args.result, {"listening": False, "connected": 0, "selected": 0, "disconnected": 0}) as result:
     equipment.protocol.events.connected += lambda _: result.count("connected")
     equipment.protocol.events.communicating += lambda _: result.count("selected")
     equipment.protocol.events.disconnected += lambda _: result.count("disconnected")
     equipment.enable()
-    result.set(listening=True)
-    result.stop.wait()
+    while not result.stop.wait(0.05):
+        result.set(listening=listening())

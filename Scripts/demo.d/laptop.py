@@ -8,11 +8,9 @@ moment in which a bridge is open while it changes its policy.
 """
 
 import random
-import select
 import socket
 import struct
 import threading
-import time
 
 import program
 
@@ -23,6 +21,7 @@ ATTACKS = {
     # transaction 1, unit 1, write single register 0 := 0xBAD
     MODBUS: struct.pack("!HHHBBHH", 1, 0, 6, 1, 6, 0, 0xBAD),
 }
+REPLY_SECONDS = 0.3  # of silence end a reply
 ROUND_SECONDS = 1.2  # longer than the kernel's first SYN retransmission (1 s)
 
 parser = program.arguments(__doc__)
@@ -51,9 +50,10 @@ def try_port(port: int) -> dict:
         if port in ATTACKS:
             try:
                 connection.sendall(ATTACKS[port])
-                connection.settimeout(0.5)
-                reply = connection.recv(256)
-            except OSError:
+                connection.settimeout(REPLY_SECONDS)
+                while data := connection.recv(4096):
+                    reply += data
+            except OSError:  # nothing more to come, or reset
                 pass
         return {"outcome": "connected", "reply": reply.hex()}
 
@@ -97,7 +97,7 @@ with program.Result(args.result, {"rounds": 0, "forged": 0, "ports": {}}) as res
         tally = ports[str(port)]
         tally["attempts"] += 1
         tally[seen["outcome"]] += 1
-        tally["reply"] = seen.get("reply") or tally["reply"]
+        tally["reply"] = tally["reply"] or seen.get("reply", "")  # of the first attack
 
     while not result.stop.is_set():
         threads = [threading.Thread(target=attack, args=(port,), daemon=True) for port in args.ports]

@@ -56,7 +56,8 @@ def main() -> int:
         found = EXPECTED[fault] <= failed if EXPECTED[fault] else not failed and not error
         missed += not found
         print(f"{'ok    ' if found else 'MISSED'}  {fault:11}  {FAULTS[fault]}: "
-              f"{', '.join(sorted(failed)) or 'nothing failed'}{f' ({error.splitlines()[0]})' if error else ''}", flush=True)
+              f"{', '.join(sorted(failed)) or 'nothing failed'}"
+              f"{f' ({error.splitlines()[0]})' if error else ''}", flush=True)
     return 1 if missed else 0
 
 

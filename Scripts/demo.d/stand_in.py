@@ -18,7 +18,7 @@ import sys
 import time
 import tomllib
 
-from frames import ACK, ARP, IPV4, SYN, TCP, UDP, dissect
+from frames import ACK, ARP, IPV4, TCP, UDP, dissect
 
 FAULTS = {
     "none": "does what the policy says",

@@ -13,7 +13,7 @@ struct HashSeed: Sendable, BitwiseCopyable {
     let s3: UInt64
 
     /// Odd, from the golden ratio: carries the low bits of a folded product to the top, where buckets are cut.
-    static let finish: UInt64 = 0x9E37_79B9_7F4A_7C15
+    @inline(__always) static var finish: UInt64 { 0x9E37_79B9_7F4A_7C15 }
 
     /// From the system's random source (getrandom).
     static func random() -> HashSeed {

@@ -75,6 +75,7 @@ struct PerfectTable<Key: TableKey>: BitwiseCopyable {
 
 /// Room for a burst's lookups in flight.
 struct LookupScratch<Key: TableKey>: BitwiseCopyable {
+    /// Where the caller puts its keys.
     let keys: UnsafeMutablePointer<Key>
     fileprivate let slots: UnsafeMutablePointer<UnsafePointer<Key>>
     fileprivate let rests: UnsafeMutablePointer<UInt64>
@@ -95,24 +96,28 @@ private let slotsWithoutPrefetch = 256 << 10
 private let pilotsWithoutPrefetch = 512 << 10
 
 extension PerfectTable {
-    /// Looks up `scratch.keys[0..<n]` into `scratch.references`, in as many passes as the table's size is worth.
+    /// Looks up `scratch.keys[0..<n]` into `scratch.references`.
     @inline(__always)
-    func lookUp(_ n: Int, _ scratch: LookupScratch<Key>) {
+    func lookUp(_ n: Int, _ scratch: LookupScratch<Key>) { lookUp(scratch.keys, n, scratch) }
+
+    /// Looks up `keys[0..<n]` into `scratch.references`, in as many passes as the table's size is worth.
+    @inline(__always)
+    func lookUp(_ keys: UnsafePointer<Key>, _ n: Int, _ scratch: LookupScratch<Key>) {
         let slotBytes = Int(truncatingIfNeeded: slotsPerPart) &* MemoryLayout<Key>.stride
         if isPlain {
-            for i in 0..<n { scratch.references[i] = reference(scratch.keys[i]) }
+            for i in 0..<n { scratch.references[i] = reference(keys[i]) }
         } else if partShift == 63 && slotBytes <= slotsWithoutPrefetch {
-            lookUpInCache(n, scratch)
+            lookUpInCache(keys, n, scratch)
         } else {
-            lookUpWithPrefetch(n, scratch)
+            lookUpWithPrefetch(keys, n, scratch)
         }
     }
 
     @inline(__always)
-    private func lookUpInCache(_ n: Int, _ scratch: LookupScratch<Key>) {
+    private func lookUpInCache(_ keys: UnsafePointer<Key>, _ n: Int, _ scratch: LookupScratch<Key>) {
         let table = self
         for i in 0..<n {
-            let key = scratch.keys[i]
+            let key = keys[i]
             let (bucket, rest) = Self.split(key.hash(table.seed), table.bucketCount)
             let pilot = table.pilots[Int(truncatingIfNeeded: bucket)]
             let slot = table.slots + Int(truncatingIfNeeded: Self.displaced(rest, pilot, table.slotsPerPart))
@@ -121,11 +126,11 @@ extension PerfectTable {
     }
 
     @inline(__always)
-    private func lookUpWithPrefetch(_ n: Int, _ scratch: LookupScratch<Key>) {
+    private func lookUpWithPrefetch(_ keys: UnsafePointer<Key>, _ n: Int, _ scratch: LookupScratch<Key>) {
         let table = self
         if Int(truncatingIfNeeded: table.bucketCount) > pilotsWithoutPrefetch {
             for i in 0..<n {
-                let (bucket, rest) = Self.split(scratch.keys[i].hash(table.seed), table.bucketCount)
+                let (bucket, rest) = Self.split(keys[i].hash(table.seed), table.bucketCount)
                 clinux_prefetch(table.pilots + Int(truncatingIfNeeded: bucket))
                 scratch.rests[i] = rest
                 scratch.references[i] = UInt32(truncatingIfNeeded: bucket)
@@ -136,13 +141,13 @@ extension PerfectTable {
             }
         } else {
             for i in 0..<n {
-                let (bucket, rest) = Self.split(scratch.keys[i].hash(table.seed), table.bucketCount)
+                let (bucket, rest) = Self.split(keys[i].hash(table.seed), table.bucketCount)
                 let slot = table.slot(bucket: bucket, rest: rest)
                 scratch.slots[i] = slot
                 Self.prefetch(slot)
             }
         }
-        for i in 0..<n { scratch.references[i] = Self.compare(scratch.slots[i], scratch.keys[i]) }
+        for i in 0..<n { scratch.references[i] = Self.compare(scratch.slots[i], keys[i]) }
     }
 
     /// Without a branch: a miss costs what a hit costs.

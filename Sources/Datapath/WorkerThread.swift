@@ -128,7 +128,10 @@ final class WorkerThread: @unchecked Sendable {
 
 /// Polls until there was nothing to do for `limit` turns, or the thread is to end.
 ///
+/// Not inlined: `Scripts/check-packet-path` begins here, and `run` around it may call what it likes.
+///
 /// - Returns: false if it may sleep now.
+@inline(never)
 #if !DEBUG
 @_noLocks @_noAllocation
 #endif

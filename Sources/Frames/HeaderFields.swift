@@ -28,7 +28,7 @@ public struct EtherType: RawRepresentable, Hashable, Sendable {
     @inlinable public static func llc(dsap: UInt8) -> EtherType { EtherType(rawValue: UInt16(dsap)) }
     @inlinable public var isLLC: Bool { rawValue < 0x100 }
 
-    @inlinable public var isVLANTag: Bool { self == .vlan || self == .serviceVLAN || self == .oldServiceVLAN }
+    @inlinable @inline(__always) public var isVLANTag: Bool { self == .vlan || self == .serviceVLAN || self == .oldServiceVLAN }
 }
 
 /// IP protocol number (IANA Protocol Numbers).
@@ -52,7 +52,7 @@ public struct IPProtocol: RawRepresentable, Hashable, Sendable {
     @inlinable static var destinationOptions: IPProtocol { IPProtocol(rawValue: 60) }
 
     /// Whether the header begins with a source and a destination port.
-    @inlinable public var hasPorts: Bool {
+    @inlinable @inline(__always) public var hasPorts: Bool {
         self == .tcp || self == .udp || self == .sctp || self == .udpLite || self == .dccp
     }
 }
@@ -91,13 +91,13 @@ public struct TCPFlags: OptionSet, Hashable, Sendable {
     @inlinable public static var cwr: TCPFlags { TCPFlags(rawValue: 0x80) }
 
     /// Whether the segment asks to open a connection: SYN without ACK.
-    @inlinable public var opensConnection: Bool { rawValue & 0x12 == 0x02 }
+    @inlinable @inline(__always) public var opensConnection: Bool { rawValue & 0x12 == 0x02 }
 
     /// Whether a stack may send this combination. SYN, FIN, RST and ACK alone
     /// decide; URG, PSH, ECE and CWR do not. The list is that of Linux
     /// (net/netfilter/nf_conntrack_proto_tcp.c, tcp_valid_flags):
     /// SYN, SYN+ACK, RST, RST+ACK, ACK, FIN+ACK.
-    @inlinable public var isPossible: Bool {
+    @inlinable @inline(__always) public var isPossible: Bool {
         let index = (rawValue & 0x07) | (rawValue & 0x10) >> 1  // ack rst syn fin
         return (0b0001_0111_0001_0100 as UInt16) >> index & 1 == 1
     }

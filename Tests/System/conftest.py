@@ -4,6 +4,7 @@ Run them with: SEKISHO=path/to/sekisho pytest Tests/System (root is needed for m
 """
 
 import ctypes
+import errno
 import json
 import os
 import pathlib
@@ -141,7 +142,7 @@ class Host:
                     self.socket.send(bytes(frame))
                     break
                 except OSError as error:
-                    if error.errno not in (105, 11):
+                    if error.errno not in (errno.ENOBUFS, errno.EAGAIN):
                         raise
                     time.sleep(0.005)
             if pause:
@@ -160,6 +161,10 @@ class Host:
                 data, control, _, address = self.socket.recvmsg(65536, 256)
             except TimeoutError:
                 break
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:  # said once, after the link went down
+                    raise
+                continue
             if address[2] == PACKET_OUTGOING:
                 continue
             frames.append(_with_tag(data, control))
@@ -187,7 +192,7 @@ class Network:
 
     count = 0
 
-    def __init__(self, mtu=1500, queues=(1, 1), connected=True):
+    def __init__(self, mtu=1500, queues=(1, 1), is_quiet=True):
         Network.count += 1
         stem = f"sk{os.getpid()}-{Network.count}"
         self.bridge, self.outer, self.inner = f"{stem}s", f"{stem}a", f"{stem}b"
@@ -202,6 +207,8 @@ class Network:
                    f"peer name {end} netns {far} mtu {mtu} {several}")
                 # Nothing may come from the hosts but what a test sends.
                 sh(f"ip netns exec {far} sysctl -qw net.ipv6.conf.{end}.disable_ipv6=1")
+                if is_quiet:
+                    sh(f"ip netns exec {self.bridge} sysctl -qw net.ipv6.conf.{near}.disable_ipv6=1")
                 # In two steps: some of these depend on each other.
                 sh(f"ip netns exec {far} ethtool -K {end} tx off tso off gso off gro off")
                 sh(f"ip netns exec {far} ethtool -K {end} txvlan off rxvlan off")
@@ -298,6 +305,7 @@ class Bridge:
         while time.monotonic() < end:
             if condition():
                 return
+            assert self.process.poll() is None, f"the bridge ended while it was waited for {what}: {self.said()[-3000:]}"
             time.sleep(0.05)
         raise AssertionError(f"waited {timeout} s for {what}\n{self.said()}")
 

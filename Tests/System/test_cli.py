@@ -108,7 +108,7 @@ FAULTS = [
     (1, 11, "version"), (2, 1, "nmae"), (3, 8, "enfroce"), (4, 22, "lldpp"), (4, 31, "IPv4"), (4, 39, "99999"), (4, 46, "EtherType"),
     (6, 27, "10.3.0.300"), (6, 41, "networks"), (7, 8, "MAC"), (9, 14, "belongs"), (10, 1, "colour"), (12, 9, "empty"),
     (13, 1, "itself"), (14, 1, "device and a group"), (15, 9, "host bits"), (15, 25, "too long"), (17, 8, "tcp"),
-    (17, 15, "out of range"), (17, 24, "backwards"), (17, 33, "nonsense"), (17, 50, "gre"), (17, 59, "xyz"), (20, 8, "mse"),
+    (17, 15, "out of range"), (17, 24, "backwards"), (17, 35, "nonsense"), (17, 52, "gre"), (17, 61, "xyz"), (20, 8, "mse"),
     (21, 6, "nowhere"), (22, 11, "hsmss"), (23, 9, "VLAN"), (23, 12, "VLAN"), (24, 8, "insid"), (25, 11, "instant"),
     (26, 1, "service"), (27, 6, "already"), (28, 8, "empty"), (30, 1, "extra"),
 ]
@@ -179,6 +179,15 @@ HOSTILE = {
     "thousands of errors": b"version = 1\n" + b"".join(b"k%d = 1\n" % i for i in range(20000)),
     "only a carriage return": b"\r",
     "a lone quote": b'"',
+    # Assertions of the TOML library, found by feeding it a million mutations of a policy.
+    "three brackets": b"version = 1\n[[[allow]]]\n",
+    "a table without a name": b"version = 1\n[=]\n",
+    "a header and no more": b"version = 1\n[[\n",
+    "a list closed wrongly": b"version = 1\n[[allow]]\nfrom = [}\n",
+    "a list separator of another script": "version = 1\nname = [\u2028".encode(),
+    "a date glued to a word": b"version = 1\n[[allow]]\nexpires = 2027-01-01true00:00:00\n",
+    "half a time": b"version = 1\n[[allow]]\nexpires = 2027-01-01T\n",
+    "letters outside of quotes": "version = 1\n\u00e9 = \u0416\n".encode(),
 }
 HARMLESS = {
     "byte order mark and CRLF": "\ufeffversion = 1\r\nname = \"\u00e9\U0001f600\"\r\n".encode(),
@@ -389,7 +398,7 @@ def test_a_capture_that_ends_in_a_frame(sekisho, policy, folder, cut):
 @pytest.mark.parametrize("content", [
     b"", b"\xd4\xc3\xb2\xa1", b"this is no capture\n" * 100, bytes(100000),
     struct.pack("<IHHiIII", 0xA1B2C3D4, 9, 9, 0, 0, 65535, 1),
-])
+], ids=["nothing", "magic only", "text", "zeros", "unknown version"])
 def test_what_is_no_capture(sekisho, policy, folder, content):
     """Why: the wrong file must be an error, not a simulation of nothing."""
     (folder / "in.pcap").write_bytes(content)

@@ -1,0 +1,57 @@
+// The exact tier by itself, for benchmarks.
+
+import Frames
+
+/// A perfect table of IPv4 conversations with its owner. The data path uses the same table as part of a
+/// `CompiledTable`; this is the door for measuring it alone.
+@_spi(Measurement)
+public final class ExactTable {
+    private let memory = TableMemory()
+    private let table: PerfectTable<Key4>
+    private let scratch: LookupScratch<Key4>
+
+    /// A conversation as the table stores it.
+    public struct Conversation: BitwiseCopyable {
+        fileprivate var key: Key4
+
+        public init(client: UInt32, server: UInt32, port: UInt16, ipProtocol: UInt8, rule: UInt32) {
+            key = Key4(client: client, server: server, port: port, ipProtocol: ipProtocol)
+            key.reference = rule
+        }
+
+        /// The words a lookup compares, for tables of another make.
+        public var words: SIMD2<UInt64> { SIMD2(key.addresses, key.tail & 0xFFFF_FFFF) }
+    }
+
+    public init(_ conversations: [Conversation]) {
+        let memory = memory
+        table = conversations.withUnsafeBufferPointer { buffer in
+            // A conversation is its key and nothing else.
+            buffer.withMemoryRebound(to: Key4.self) { PerfectTable<Key4>.build($0, in: memory) }
+        }
+        scratch = LookupScratch(capacity: burstCapacity, in: memory)
+    }
+
+    public var bytes: Int { memory.bytes }
+    public var isPerfect: Bool { !table.isPlain }
+
+    /// Looks `count` conversations up in batches of `burstCapacity`.
+    ///
+    /// - Returns: how many are in the table.
+    @inline(never)
+    public func hits(_ conversations: UnsafePointer<Conversation>, count: Int) -> Int {
+        var hits = 0
+        var at = 0
+        let scratch = scratch
+        let table = table
+        while at < count {
+            let n = min(burstCapacity, count &- at)
+            // A conversation is its key and nothing else.
+            let keys = UnsafeRawPointer(conversations + at).assumingMemoryBound(to: Key4.self)
+            table.lookUp(keys, n, scratch)
+            for i in 0..<n { hits &+= scratch.references[i] == noReference ? 0 : 1 }
+            at &+= n
+        }
+        return hits
+    }
+}

@@ -59,7 +59,7 @@ extension CompiledTable {
     }
 
     /// Every key is found with all its rules, and nothing else is in the table: so no frame can match a key that no
-    /// rule made.
+    /// rule made. A sample of keys that differ in one bit is looked up besides.
     private static func checkExact<Key: TableKey>(
         _ table: PerfectTable<Key>, _ keys: [Key], _ pool: ReferencePool
     ) throws(TableError) {
@@ -72,6 +72,13 @@ extension CompiledTable {
             else { throw .checkFailed("a rule's key is not found in the new table") }
         }
         try checkOccupancy(table)
+        var random = SampleGenerator()
+        for _ in 0..<min(1024, keys.count) {
+            let absent = keys.randomElement(using: &random)!.flippingOneBit(&random)
+            if table.reference(absent) != noReference, !keys.contains(where: { $0.holds(absent) }) {
+                throw .checkFailed("the new table answers for a key that no rule made")
+            }
+        }
     }
 
     private static func bindingTables(

@@ -14,6 +14,8 @@ protocol TableKey: BitwiseCopyable, Equatable {
     var isEmpty: Bool { get }
     /// What the table maps the key to.
     var reference: UInt32 { get set }
+    /// A key beside this one, for checking that it is absent.
+    func flippingOneBit(_ random: inout SampleGenerator) -> Self
 }
 
 /// What a key is for; compared as part of it.
@@ -46,6 +48,12 @@ struct Key4: TableKey {
     func hash(_ seed: HashSeed) -> UInt64 {
         let first = mum(addresses ^ seed.s0, (tail & 0xFFFF_FFFF) ^ seed.s1)
         return first &* HashSeed.finish
+    }
+
+    func flippingOneBit(_ random: inout SampleGenerator) -> Key4 {
+        var key = self
+        key.addresses ^= 1 << UInt64.random(in: 0..<64, using: &random)
+        return key
     }
 
     static var empty: Key4 { Key4(client: 0, server: 0, port: 0, ipProtocol: 0, kind: KeyKind.empty) }
@@ -85,6 +93,12 @@ struct Key6: TableKey {
         let second = mum(server.high ^ seed.s2, server.low ^ seed.s3)
         let mixed = mum(first ^ seed.s1, second ^ seed.s0 ^ (tail & 0xFFFF_FFFF))
         return mixed &* HashSeed.finish
+    }
+
+    func flippingOneBit(_ random: inout SampleGenerator) -> Key6 {
+        var key = self
+        key.server.low ^= 1 << UInt64.random(in: 0..<64, using: &random)
+        return key
     }
 
     static var empty: Key6 {

@@ -6,6 +6,7 @@
 #include <linux/ethtool.h>
 #include <linux/if_packet.h>
 #include <linux/sockios.h>
+#include <malloc.h>
 #include <net/if.h>
 #include <pthread.h>
 #include <sched.h>
@@ -110,11 +111,14 @@ int clinux_flags(const char *name, uint32_t *flags) {
   return error;
 }
 
-int clinux_set_up(const char *name) {
+int clinux_set_up(const char *name, bool up) {
   struct ifreq request = {0};
   int error = interface_ioctl(name, SIOCGIFFLAGS, &request);
   if (error) return error;
-  request.ifr_flags |= IFF_UP;
+  if (up)
+    request.ifr_flags |= IFF_UP;
+  else
+    request.ifr_flags &= ~IFF_UP;
   return interface_ioctl(name, SIOCSIFFLAGS, &request);
 }
 
@@ -174,6 +178,8 @@ int clinux_next_signal(int descriptor) {
   struct signalfd_siginfo info;
   return read(descriptor, &info, sizeof info) == sizeof info ? (int)info.ssi_signo : 0;
 }
+
+void clinux_release_memory(void) { malloc_trim(0); }
 
 const char *clinux_errno_name(int code) {
   const char *name = strerrorname_np(code);

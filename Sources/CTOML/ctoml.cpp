@@ -1,14 +1,23 @@
 #include "ctoml.h"
 
-#define TOML_EXCEPTIONS 0
-#define TOML_ENABLE_FORMATTERS 0
-#include <toml++/toml.h>
-
 #include <pthread.h>
 
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
+
+// toml++ 3.3 asserts where it meets some mistakes ("[[[allow]]]", "[}"). They must be errors of the
+// file, never the end of a running bridge; without the assertions it would go on as if they held.
+#define TOML_EXCEPTIONS 1
+#define TOML_ASSERT(condition) \
+  if (!(condition)) throw std::logic_error("the text ends or turns where TOML does not allow it")
+#define TOML_ENABLE_FORMATTERS 0
+#pragma GCC diagnostic push
+// It also asserts in functions that may not throw; no text is known to reach those.
+#pragma GCC diagnostic ignored "-Wexceptions"
+#include <toml++/toml.h>
+#pragma GCC diagnostic pop
 
 struct ctoml_document {
   toml::table root;
@@ -134,15 +143,17 @@ struct Job {
 
 void *parse(void *argument) {
   auto &[document, text] = *static_cast<Job *>(argument);
-  auto result = toml::parse(text);
-  if (!result) {
-    document->error = std::string(result.error().description());
-    document->line = result.error().source().begin.line;
-    document->column = result.error().source().begin.column;
-    return nullptr;
+  try {
+    document->root = toml::parse(text);
+    add(*document, document->root, nullptr, 0);
+  } catch (const toml::parse_error &error) {
+    document->error = std::string(error.description());
+    document->line = error.source().begin.line;
+    document->column = error.source().begin.column;
+  } catch (const std::exception &error) {
+    document->error = error.what();
+    document->line = document->column = 1;
   }
-  document->root = std::move(result).table();
-  add(*document, document->root, nullptr, 0);
   // What is too deep must be destroyed here, where the stack is.
   if (!document->error.empty()) document->root.clear();
   return nullptr;

@@ -143,6 +143,10 @@ public enum ControlClient {
         let fd = streamSocket()
         guard fd >= 0 else { throw DatapathError(action, code: errno) }
         let connection = Connection(fd)
+        // A bridge that is stopped (SIGSTOP) neither accepts nor answers.
+        let patience: Int32 = request.command == .apply ? 120_000 : 5_000
+        var limit = timeval(tv_sec: Int(patience) / 1000, tv_usec: 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         guard withSocketAddress(address, { connect(fd, $0, $1) }) == 0 else {
             let code = errno
             throw DatapathError(
@@ -155,9 +159,8 @@ public enum ControlClient {
             throw DatapathError(action, code: EPIPE, hint: "the bridge hung up; is it stopping?")
         }
         shutdown(fd, Int32(SHUT_WR))
-        // Compiling a large policy takes its time.
-        guard let data = connection.readAll(patience: 120_000), !data.isEmpty else {
-            throw DatapathError(action, hint: "it did not answer; is it stopping?")
+        guard let data = connection.readAll(patience: patience), !data.isEmpty else {
+            throw DatapathError(action, code: ETIMEDOUT, hint: "it did not answer; is it stopping, or stopped?")
         }
         do {
             return try MachineFormat.decoder().decode(ControlResponse.self, from: data)

@@ -58,7 +58,7 @@ public final class Daemon: @unchecked Sendable {
         // Before any thread begins, so that all inherit it: signals come through `signals` only.
         let signals = try blockSignals()
         defer { close(signals) }
-        let policy = try load(configuration.policyFile, Self.readText(configuration.policyFile))
+        let policy = try load(configuration.policyFile, PolicyText.read(configuration.policyFile))
         let (table, names, _) = try build(policy, version: 1)
         let listener = try ControlListener(configuration.controlSocket)
         defer { listener.remove() }
@@ -129,7 +129,7 @@ public final class Daemon: @unchecked Sendable {
 
     private func reload() {
         do {
-            let policy = try load(configuration.policyFile, Self.readText(configuration.policyFile))
+            let policy = try load(configuration.policyFile, PolicyText.read(configuration.policyFile))
             let report = try apply(policy)
             log.info(
                 "reloaded \(configuration.policyFile): version \(report.version), \(report.rules) rules, built in \(report.buildMs) ms, swapped in \(report.swapUs) µs")
@@ -157,14 +157,6 @@ public final class Daemon: @unchecked Sendable {
     }
 
     // MARK: - Policies
-
-    static func readText(_ path: String) throws -> [UInt8] {
-        guard let data = FileManager.default.contents(atPath: path) else {
-            throw DatapathError(
-                "reading the policy \(path)", code: access(path, R_OK) == 0 ? EISDIR : errno, hint: "give the path of a readable file")
-        }
-        return [UInt8](data)
-    }
 
     private func load(_ file: String, _ text: [UInt8]) throws -> LoadedPolicy {
         let reading = PolicyReader.read(text, now: Int64(Date().timeIntervalSince1970))
@@ -202,6 +194,8 @@ public final class Daemon: @unchecked Sendable {
             appliedAt = ContinuousClock().now
             return swap
         }
+        // What reading and compiling needed goes back to the system: this process runs for months.
+        clinux_release_memory()
         guard let swapUs else {
             throw ControlFailure(
                 "version \(next) is published, but a worker has not taken it within a second; see sekisho status")
@@ -238,7 +232,7 @@ public final class Daemon: @unchecked Sendable {
         case .apply:
             guard let file = request.file, let text = request.text else { throw ControlFailure("apply needs a file and its text") }
             do {
-                let report = try apply(try load(file, [UInt8](text.utf8)))
+                let report = try apply(try load(file, [UInt8](text)))
                 log.info("applied \(file): version \(report.version), \(report.rules) rules, swapped in \(report.swapUs) µs")
                 return ControlResponse(applied: report)
             } catch {
@@ -297,7 +291,10 @@ public final class Daemon: @unchecked Sendable {
                     ageSeconds: appliedAt.duration(to: now).milliseconds / 1000,
                     exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
                     networkPairs: table.statistics.networkPairs, tableBytes: table.bytes),
-                snapshot: snapshot, rules: live.document.rules.map { ($0.id, snapshot.ruleHits[$0.id] ?? 0) },
+                snapshot: snapshot, rules: live.document.rules.map {
+                    StatusReport.Rule(
+                        id: $0.id, mode: $0.isMonitored ? "monitor" : "enforce", frames: snapshot.ruleHits[$0.id] ?? 0)
+                },
                 processorPercent: processorTimes.mapValues(\.percent))
         }
     }

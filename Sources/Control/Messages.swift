@@ -12,9 +12,9 @@ public struct ControlRequest: Codable, Sendable {
     public var command: Command
     /// `apply`: name of the file, for messages, and its text. The client reads it: the bridge may not see the same files.
     public var file: String?
-    public var text: String?
+    public var text: Data?
 
-    public init(command: Command, file: String? = nil, text: String? = nil) {
+    public init(command: Command, file: String? = nil, text: Data? = nil) {
         self.command = command
         self.file = file
         self.text = text
@@ -122,6 +122,8 @@ public struct StatusReport: Codable, Sendable {
 
     public struct Rule: Codable, Sendable {
         public var id: String
+        /// "monitor" for a rule on trial, else "enforce".
+        public var mode: String
         public var frames: UInt64
     }
 

@@ -6,7 +6,7 @@ import Frames
 extension StatusReport {
     init(
         mode: String, idle: String, pid: Int, uptimeSeconds: Double, residentBytes: Int, policy: Policy,
-        snapshot: BridgeSnapshot, rules: [(id: String, frames: UInt64)], processorPercent: [Int: Double]
+        snapshot: BridgeSnapshot, rules: [Rule], processorPercent: [Int: Double]
     ) {
         self.mode = mode
         self.idle = idle
@@ -38,7 +38,7 @@ extension StatusReport {
         }
         self.denied = Self.causes(denied)
         wouldDeny = Self.causes(noted)
-        self.rules = rules.map { Rule(id: $0.id, frames: $0.frames) }
+        self.rules = rules
         workers = snapshot.workers.map { worker in
             Worker(
                 index: worker.index, cpu: worker.cpu, pinned: worker.isPinned,

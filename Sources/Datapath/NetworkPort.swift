@@ -31,8 +31,10 @@ public struct NetworkPort: Sendable {
 
     public var isUp: Bool { flags & UInt32(IFF_UP) != 0 }
     public var isLoopback: Bool { flags & UInt32(IFF_LOOPBACK) != 0 }
-    /// IFF_RUNNING: the cable is plugged in and the other end is there.
-    public var hasCarrier: Bool { flags & UInt32(IFF_RUNNING) != 0 }
+    /// The cable is plugged in and the other end is there. IFF_RUNNING lags behind; it is for where /sys is not.
+    public var hasCarrier: Bool {
+        readFile("/sys/class/net/\(name)/carrier").map { $0.first == UInt8(ascii: "1") } ?? (flags & UInt32(IFF_RUNNING) != 0)
+    }
 
     public var isEthernet: Bool {
         var mac = (UInt8(0), UInt8(0), UInt8(0), UInt8(0), UInt8(0), UInt8(0))
@@ -81,7 +83,7 @@ public struct NetworkPort: Sendable {
         -clinux_offload_set(name, clinux_offload(offload.rawValue), on)
     }
 
-    func setUp() -> Int32 { -clinux_set_up(name) }
+    func setUp(_ up: Bool) -> Int32 { -clinux_set_up(name, up) }
 
     /// XDP program on the port: its id and name, nil if there is none.
     public var attachedProgram: (id: UInt32, name: String, mode: UInt8)? {

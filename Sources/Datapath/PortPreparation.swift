@@ -16,12 +16,15 @@ final class PortPreparation {
     init(_ port: NetworkPort) { self.port = port }
 
     func apply(isGeneric: Bool) throws(DatapathError) {
+        // First, or a port that comes up would ask the network for an address.
+        silenceIPv6()
         if !port.isUp {
-            let code = port.setUp()
+            let code = port.setUp(true)
             guard code == 0 else {
                 throw DatapathError("bringing \(port.name) up", code: code, hint: DatapathError.usualHint(code, port: port.name))
             }
             changes.append("brought up")
+            undo.append { [port] in _ = port.setUp(false) }
         }
         // The membership ends with the socket: a killed process leaves the port as it was.
         promiscuous = clinux_promiscuous(port.index)
@@ -35,7 +38,6 @@ final class PortPreparation {
         try turnOff(.rxVLAN)
         try turnOff(.lro)
         if isGeneric { try turnOff(.gro) }
-        silenceIPv6()
     }
 
     private func turnOff(_ offload: NetworkPort.Offload) throws(DatapathError) {

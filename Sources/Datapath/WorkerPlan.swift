@@ -88,6 +88,12 @@ extension Bridge {
                     hint: "take it out with: ip link set dev \(port.name) nomaster")
             }
         }
+        for port in ports {
+            guard let below = port.below else { continue }
+            throw DatapathError(
+                "using \(port.name), which stands on another port (\(below)): VLAN tags are lost on the way up to it",
+                hint: "bridge \(below) itself")
+        }
         guard ports[0].mtu == ports[1].mtu else {
             throw DatapathError(
                 "bridging ports of different MTU (\(ports[0].name) \(ports[0].mtu), \(ports[1].name) \(ports[1].mtu)): "
@@ -118,6 +124,19 @@ extension Bridge {
 }
 
 extension NetworkPort {
+    /// The port this one stands on (VLAN, macvlan, bond): then XDP runs behind the kernel's own VLAN handling.
+    public var below: String? {
+        guard let directory = opendir("/sys/class/net/\(name)") else { return nil }
+        defer { closedir(directory) }
+        while let entry = readdir(directory) {
+            let file = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if file.hasPrefix("lower_") { return String(file.dropFirst(6)) }
+        }
+        return nil
+    }
+
     /// The bridge or bond the port belongs to.
     public var master: String? {
         var path = [CChar](repeating: 0, count: 512)

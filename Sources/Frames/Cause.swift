@@ -64,7 +64,7 @@ extension Cause {
         CauseDescription(.ethernetHeader, "ethernet-header", "multicast source address, or a type between 1501 and 1535"),
         CauseDescription(.vlanDepth, "vlan-depth", "more than two VLAN tags"),
         CauseDescription(.llcHeader, "llc-header", "802.3 length or LLC header contradicts the frame"),
-        CauseDescription(.llcEncapsulated, "llc-encapsulated", "IP, ARP or a VLAN tag hidden in LLC/SNAP"),
+        CauseDescription(.llcEncapsulated, "llc-encapsulated", "an EtherType hidden in LLC/SNAP"),
         CauseDescription(.arpHeader, "arp-header", "ARP that is not a request or reply for IPv4 over Ethernet"),
         CauseDescription(.ipHeader, "ip-header", "wrong IP version or header length"),
         CauseDescription(.ipLength, "ip-length", "IP length shorter than its header"),

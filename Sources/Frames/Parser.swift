@@ -98,17 +98,14 @@ private func parseLLC(
     guard frame.holds(3, at: offset) else { return .truncated }
     let dsap = frame.byte(offset)
     headers.etherType = .llc(dsap: dsap)
-    // SNAP (IEEE 802 10.3) can carry any EtherType; hosts that decode it would
-    // see an IP packet that no rule has judged. OUI 00-00-F8 is the bridge-tunnel
-    // form of the same (802.1H).
+    // SNAP (IEEE 802 10.3) can carry any EtherType; hosts that decode it would see a
+    // packet that neither a rule nor the EtherType list has judged. OUI 00-00-F8 is the
+    // bridge-tunnel form of the same (802.1H).
     if dsap & 0xFE == 0xAA {
         guard length >= 8 else { return .llcHeader }
         guard frame.holds(8, at: offset) else { return .truncated }
         let oui = frame.word32(offset &+ 2) & 0x00FF_FFFF
-        let inner = EtherType(rawValue: frame.word16(offset &+ 6))
-        if oui == 0 || oui == 0x0000F8 {
-            if inner == .ipv4 || inner == .ipv6 || inner == .arp || inner.isVLANTag { return .llcEncapsulated }
-        }
+        if oui == 0 || oui == 0x0000F8 { return .llcEncapsulated }
     }
     // DSAP 06: IP straight over LLC (RFC 948).
     if dsap == 0x06 { return .llcEncapsulated }

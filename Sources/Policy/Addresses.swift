@@ -16,13 +16,17 @@ extension AddressPrefix {
 
     /// "10.3.0.10", "10.3.1.64/27", "fd00:3::21", "fd00::/16".
     init(written text: String) throws(WrittenError) {
+        // inet_pton would stop at a zero byte.
+        guard !text.utf8.contains(0) else { throw .notAnAddress }
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
         guard let (family, words) = Self.address(String(parts[0])) else { throw .notAnAddress }
         guard parts.count == 2 else {
             self.init(family: family, words: words, length: family.bits)
             return
         }
-        guard !parts[1].isEmpty, parts[1].allSatisfy(\.isASCIIDigit), let length = Int(parts[1]) else { throw .notAnAddress }
+        guard !parts[1].isEmpty, parts[1].allSatisfy(\.isASCIIDigit), let length = Int(parts[1]),
+            String(length) == parts[1]
+        else { throw .notAnAddress }
         guard length <= family.bits else { throw .length(most: family.bits) }
         self.init(family: family, words: words, length: length)
         if self.words != words { throw .hostBits(network: self) }
@@ -101,6 +105,11 @@ public struct WrittenAddress: Sendable {
         guard let (family, words) = AddressPrefix.address(text) else { return nil }
         self.family = family
         self.words = words
+    }
+
+    /// Why an ICMP type is not a matter of rules, nil if it is.
+    public static func icmpOutsideRules(_ type: UInt8, _ ipProtocol: IPProtocol) -> String? {
+        WrittenService.outsideRules(type, ipProtocol)
     }
 
     /// A protocol's name or number.

@@ -16,10 +16,11 @@ extension PolicyReader {
             }
             return
         }
+        let boxes = rules.map(RuleBox.init)
         for (index, rule) in rules.enumerated() {
             // The worst relation is enough: one finding for a rule, and one for a pair.
             var overlap: (relation: Relation, other: PolicyDocument.Rule)?
-            for (other, candidate) in rules.enumerated() where other != index {
+            for (other, candidate) in rules.enumerated() where other != index && boxes[index].meets(boxes[other]) {
                 let relation = Relation(rule, candidate)
                 // The later of two equal or overlapping rules is the one to look at.
                 guard relation == .covered || other < index, relation != .none else { continue }
@@ -39,6 +40,41 @@ extension PolicyReader {
         diagnostics.warning(
             "rule \"\(rule.id)\" \(relation) rule \"\(other.id)\" (line \(other.location.line))", at: rule.location,
             relation == "overlaps with" ? "frames of both are counted for the first" : "remove one of them")
+    }
+}
+
+/// The smallest ranges of addresses around a rule's clients and servers: rules whose ranges do not meet
+/// have nothing in common, and most pairs are dealt with by this.
+private struct RuleBox {
+    private var clients: [ClosedRange<UInt64>?]
+    private var servers: [ClosedRange<UInt64>?]
+
+    init(_ rule: PolicyDocument.Rule) {
+        clients = IPFamily.allCases.map { Self.range(rule.clients, $0) }
+        servers = IPFamily.allCases.map { Self.range(rule.servers, $0) }
+    }
+
+    /// Of the first 64 bits for IPv6.
+    private static func range(_ prefixes: [AddressPrefix], _ family: IPFamily) -> ClosedRange<UInt64>? {
+        var low = UInt64.max, high = UInt64.min
+        for prefix in prefixes where prefix.family == family {
+            let first = family == .ipv4 ? prefix.words.low : prefix.words.high
+            let free = max(0, (family == .ipv4 ? 32 : 64) - prefix.length)
+            low = min(low, first)
+            high = max(high, first | (free == 64 ? UInt64.max : (1 << UInt64(free)) - 1))
+        }
+        return low <= high ? low...high : nil
+    }
+
+    func meets(_ other: RuleBox) -> Bool {
+        for family in 0..<2 {
+            if let a = clients[family], let b = other.clients[family], let c = servers[family], let d = other.servers[family],
+                a.overlaps(b), c.overlaps(d)
+            {
+                return true
+            }
+        }
+        return false
     }
 }
 

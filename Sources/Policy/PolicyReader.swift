@@ -101,9 +101,17 @@ public struct PolicyReader {
     }
 
     private mutating func string(_ value: TOMLValue, _ name: String) -> String? {
-        if case .string(let text) = value.content { return text }
-        expect("a string", name, value)
-        return nil
+        guard case .string(let text) = value.content else {
+            expect("a string", name, value)
+            return nil
+        }
+        // Names go to terminals, logs and CSV files.
+        if let found = text.unicodeScalars.first(where: { $0.properties.generalCategory == .control }) {
+            diagnostics.error(
+                "\(name) has a control character (U+\(String(found.value, radix: 16, uppercase: true)))", at: value.location)
+            return nil
+        }
+        return text
     }
 
     /// One value or a list of them; an empty list is an error.
@@ -219,6 +227,8 @@ public struct PolicyReader {
             diagnostics.error("\"\(entry.key)\" cannot be a name: it means something already", at: entry.keyLocation)
         } else if entry.key.isEmpty {
             diagnostics.error("a name is empty", at: entry.keyLocation)
+        } else if entry.key.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) {
+            diagnostics.error("a name has a control character", at: entry.keyLocation)
         }
     }
 

@@ -31,6 +31,9 @@ struct WrittenService {
         }
         if ipProtocol == .icmp || ipProtocol == .icmpv6 {
             ranges = try Self.icmp(port, text).filter { $0.ipProtocol == ipProtocol }
+            if ranges.isEmpty {
+                throw Problem(message: "\"\(text)\" can never match: it is not judged by rules", suggestion: "e.g. \"\(name)/echo\"")
+            }
         } else if ipProtocol.hasPorts {
             ranges = [try Self.ports(port, ipProtocol, text)]
         } else {
@@ -89,7 +92,22 @@ struct WrittenService {
                 message: "unknown ICMP type \"\(text)\" in \"\(whole)\"",
                 suggestion: nearest(text, among: icmpTypes.keys) ?? "use icmp/echo, icmp/any or a type number")
         }
-        return [range(.icmp, number), range(.icmpv6, number)]
+        let judged = [range(.icmp, number), range(.icmpv6, number)].filter { outsideRules(number, $0.ipProtocol) == nil }
+        guard !judged.isEmpty else {
+            throw Problem(message: "\"\(whole)\" can never match: \(outsideRules(number, .icmp) ?? "")", suggestion: "e.g. \"icmp/echo\"")
+        }
+        return judged
+    }
+
+    /// Why no rule for this type can match, nil if one can.
+    static func outsideRules(_ type: UInt8, _ ipProtocol: IPProtocol) -> String? {
+        let isICMPv6 = ipProtocol == .icmpv6
+        if isICMPv6 ? (1...4).contains(type) : [3, 4, 11, 12].contains(type) {
+            return "ICMP errors pass by the conversation they are about"
+        }
+        if isICMPv6 ? type == 129 : [0, 14, 16, 18].contains(type) { return "it is an answer, which passes by the rule for its request" }
+        if isICMPv6, type == 135 || type == 136 { return "neighbour discovery passes where ethertypes has \"arp\"" }
+        return nil
     }
 
     /// IANA names of protocols that turn up in plants.

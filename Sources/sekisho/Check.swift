@@ -72,7 +72,7 @@ struct Explain: ParsableCommand {
     @Option(help: ArgumentHelp("Source address.", valueName: "ip")) var from: String
     @Option(help: ArgumentHelp("Destination address.", valueName: "ip")) var to: String
     @Option(name: .customLong("protocol"), help: "tcp, udp, icmp, a protocol's name or number.") var ipProtocol: String
-    @Option(help: "Destination port; for ICMP the type.") var port: Int = 0
+    @Option(help: "Destination port; for ICMP the type (default: echo request).") var port: Int?
     @Option(name: .customLong("from-port"), help: "Source port.") var fromPort: Int = 49152
     @Option(help: "TCP flags, e.g. syn or syn,ack.") var flags: String = "syn"
     @Option(help: "VLAN id; 0: untagged.") var vlan: Int = 0
@@ -129,7 +129,7 @@ struct Explain: ParsableCommand {
         guard let number = WrittenAddress.ipProtocol(name) else {
             throw ValidationError("--protocol: \"\(ipProtocol)\" is no protocol; use tcp, udp, icmp or a number")
         }
-        guard (0...65535).contains(port), (0...65535).contains(fromPort) else { throw ValidationError("ports are 0 to 65535") }
+        guard (0...65535).contains(port ?? 0), (0...65535).contains(fromPort) else { throw ValidationError("ports are 0 to 65535") }
         guard (0...4094).contains(vlan) else { throw ValidationError("--vlan is 0 to 4094") }
         var asked: Side?
         if let side {
@@ -137,12 +137,14 @@ struct Explain: ParsableCommand {
             asked = known
         }
         let isICMP = number == .icmp || number == .icmpv6
-        if isICMP && port > 255 { throw ValidationError("--port: an ICMP type is 0 to 255") }
-        // Echo, unless a type is asked for.
-        let type = port == 0 && isICMP ? (number == .icmp ? 8 : 128) : port
+        let type = port ?? (isICMP ? (number == .icmp ? 8 : 128) : 0)
+        if isICMP {
+            guard type <= 255 else { throw ValidationError("--port: an ICMP type is 0 to 255") }
+            if let reason = WrittenAddress.icmpOutsideRules(UInt8(type), number) { throw ValidationError("--port: \(reason)") }
+        }
         return PacketQuestion(
             family: source.family, from: source.words, to: destination.words, ipProtocol: number,
-            port: isICMP ? .icmp(type: UInt8(type), code: 0) : Port(rawValue: UInt16(port)),
+            port: isICMP ? .icmp(type: UInt8(type), code: 0) : Port(rawValue: UInt16(type)),
             fromPort: Port(rawValue: UInt16(fromPort)), flags: try tcpFlags(), vlan: VLANID(rawValue: UInt16(vlan)), side: asked)
     }
 

@@ -1,6 +1,7 @@
 // Reading the policy file a command was given.
 
 import ArgumentParser
+import Control
 import Foundation
 import Policy
 
@@ -19,17 +20,11 @@ struct PolicyFile {
 
     static func text(_ path: String) throws -> [UInt8] {
         do {
-            return [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+            return try PolicyText.read(path)
         } catch {
-            Output.error("error: reading \(path): \(reason(error))\n  → give the path of a readable policy file")
+            Output.error("error: \(error)")
             throw Exit.failed
         }
-    }
-
-    private static func reason(_ error: any Error) -> String {
-        let underlying = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
-        if let code = underlying?.code, underlying?.domain == NSPOSIXErrorDomain { return String(cString: strerror(Int32(code))) }
-        return error.localizedDescription
     }
 
     /// The document, or the findings on standard error and a failure.

@@ -84,7 +84,7 @@ struct Apply: ParsableCommand {
         let text = try PolicyFile.text(file)
         let path = URL(fileURLWithPath: file).path
         let response = try ask(
-            ControlRequest(command: .apply, file: path, text: String(decoding: text, as: UTF8.self)), at: socket.control)
+            ControlRequest(command: .apply, file: path, text: Data(text)), at: socket.control)
         guard let report = response.applied else { throw Exit.failed }
         if json { return try Output.json(report) }
         for warning in report.warnings { Output.error(warning) }

@@ -62,7 +62,7 @@ extension StatusReport {
         if !rules.isEmpty {
             let shown = rules.sorted { $0.frames > $1.frames }.prefix(20)
             var table = Output.table(
-                shown.map { [$0.id, Output.grouped($0.frames)] }, header: ["rule", "frames"], numbers: [1])
+                shown.map { [$0.id, Output.grouped($0.frames), $0.mode == "monitor" ? "on trial" : ""] }, header: ["rule", "frames"], numbers: [1])
             if rules.count > shown.count { table += "\n  … and \(rules.count - shown.count) more (--json shows all)" }
             lines.append(table)
         }

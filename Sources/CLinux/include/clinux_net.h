@@ -34,7 +34,7 @@ int clinux_offload_set(const char *name, enum clinux_offload offload, bool on);
 
 /// Interface flags (IFF_*), MTU and hardware address.
 int clinux_flags(const char *name, uint32_t *flags);
-int clinux_set_up(const char *name);
+int clinux_set_up(const char *name, bool up);
 int clinux_mtu(const char *name, uint32_t *mtu);
 int clinux_mac(const char *name, uint8_t mac[6], uint16_t *hardware_type);
 
@@ -57,6 +57,9 @@ int clinux_wakeup(void);
 /// A signalfd for a set of signals, and the next of them (0 if there is none).
 int clinux_signals(const void *signal_set);
 int clinux_next_signal(int descriptor);
+
+/// Gives freed memory back to the system.
+void clinux_release_memory(void);
 
 /// "EPERM" for 1, and so on; "errno 4711" for what has no name.
 const char *clinux_errno_name(int code);

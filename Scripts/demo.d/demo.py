@@ -80,6 +80,8 @@ def main() -> int:
             Demo(lab, console, command).run()
         except DemoError as problem:
             error = str(problem)
+            if "said last" not in error:
+                error += lab.last_words("sekisho")
         finally:
             ignore_signals()
     except Interrupted as interrupt:

@@ -1,9 +1,13 @@
 """The tool: SECS/GEM equipment, passive HSMS (secsgem)."""
 
+import time
+
 import secsgem.common
 import secsgem.gem
 import secsgem.hsms
 import secsgem.secs
+from secsgem.hsms.connection_state_machine import ConnectionState
+from secsgem.hsms.protocol import HsmsProtocol
 
 import program
 
@@ -14,8 +18,27 @@ parser.add_argument("--address", required=True)
 parser.add_argument("--port", type=int, default=5000)
 args = parser.parse_args()
 
+
+class Protocol(HsmsProtocol):
+    """secsgem 0.3.0 begins to handle messages a moment before it takes note of
+    the connection they came by. A Select.req that arrives in that moment is
+    answered and then forgotten: the host believes itself selected, the tool
+    rejects all it says."""
+
+    def _on_connection_message_received(self, source, message):
+        patience = time.monotonic() + 1
+        while self.connection_state.current == ConnectionState.NOT_CONNECTED and time.monotonic() < patience:
+            time.sleep(0.001)
+        super()._on_connection_message_received(source, message)
+
+
+class Settings(secsgem.hsms.HsmsSettings):
+    def create_protocol(self) -> HsmsProtocol:
+        return Protocol(self)
+
+
 equipment = secsgem.gem.GemEquipmentHandler(
-    secsgem.hsms.HsmsSettings(
+    Settings(
         address=args.address,
         port=args.port,
         connect_mode=secsgem.hsms.HsmsConnectMode.PASSIVE,

@@ -147,6 +147,11 @@ class Lab:
         self._programs.append(Conversation(self, role, name, script, *arguments))
         return self._programs[-1]
 
+    def last_words(self, name: str) -> str:
+        """What the program of this name said last, for an error message."""
+        said = [program.last_words() for program in self._programs if program.name == name]
+        return f"\n{name} said last:\n{said[-1]}" if said else ""
+
     def stop(self, program: Program, number: int = signal.SIGTERM) -> int | None:
         self._programs.remove(program)  # from here on, its end is no surprise
         status = program.stop(number)
@@ -167,7 +172,7 @@ class Lab:
             for program in self._programs:
                 if not program.alive():
                     raise DemoError(f"{program.name} ended by itself with status {program.process.returncode} "
-                                    f"while the demo waited for {what}:\n{program.last_words()}")
+                                    f"while the demo waited for {what}{self.last_words(program.name)}")
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)

@@ -15,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -156,6 +157,15 @@ int clinux_pin_thread(int cpu) {
   CPU_SET(cpu, &set);
   return sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
 }
+
+int clinux_keep_thread_to(const int *cpus, int count) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int i = 0; i < count; i++) CPU_SET(cpus[i], &set);
+  return sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
+}
+
+int clinux_set_nice(int nice) { return setpriority(PRIO_PROCESS, (id_t)clinux_thread_id(), nice) < 0 ? -errno : 0; }
 
 int clinux_allowed_cpus(int *cpus, int capacity) {
   cpu_set_t set;

@@ -67,6 +67,7 @@ public final class Daemon: @unchecked Sendable {
         defer { bridge.stop() }
         for note in bridge.preparationNotes { log.info("port prepared: \(note)") }
         try bridge.start(table, ruleNames: names)
+        bridge.leaveProcessorsToWorkers()
         state.withLock {
             self.bridge = bridge
             live = policy

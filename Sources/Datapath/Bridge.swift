@@ -99,6 +99,12 @@ public final class Bridge {
 
     public var table: CompiledTable? { publisher.table }
 
+    /// Keeps the calling thread, and those it starts, off the workers' processors, if there are others.
+    public func leaveProcessorsToWorkers() {
+        let others = allowedProcessors().filter { cpu in !threads.contains { $0.cpu == cpu } }.map(Int32.init)
+        if !others.isEmpty { _ = clinux_keep_thread_to(others, Int32(others.count)) }
+    }
+
     /// Takes the bridge off the wire. The programs go first: a socket closed under load upsets some drivers.
     public func stop() {
         for program in programs { program.detach() }

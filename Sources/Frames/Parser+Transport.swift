@@ -89,6 +89,14 @@ private func parseICMP(
 }
 
 extension FrameHeaders {
+    /// For headers that were not parsed: what the type in `destinationPort` makes of an ICMP message.
+    public var isICMPError: Bool { Frames.isICMPError(UInt8(destinationPort.rawValue >> 8), form) }
+
+    public var isNeighbourDiscovery: Bool {
+        let type = destinationPort.rawValue >> 8
+        return form == .ipv6 && ipProtocol == .icmpv6 && (type == 135 || type == 136)
+    }
+
     /// Marks an ICMP message as request or reply by its type, which stands in `destinationPort`. For headers
     /// that were not parsed.
     public mutating func setICMPDirection() {

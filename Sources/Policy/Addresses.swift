@@ -107,11 +107,6 @@ public struct WrittenAddress: Sendable {
         self.words = words
     }
 
-    /// Why an ICMP type is not a matter of rules, nil if it is.
-    public static func icmpOutsideRules(_ type: UInt8, _ ipProtocol: IPProtocol) -> String? {
-        WrittenService.outsideRules(type, ipProtocol)
-    }
-
     /// A protocol's name or number.
     public static func ipProtocol(_ name: String) -> IPProtocol? { WrittenService.ipProtocol(name) }
 }

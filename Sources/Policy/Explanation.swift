@@ -43,7 +43,12 @@ public struct PacketQuestion: Sendable {
         let isICMP = ipProtocol == .icmp || ipProtocol == .icmpv6
         headers.destinationPort = ipProtocol.hasPorts || isICMP ? port : Port(rawValue: 0)
         headers.sourcePort = ipProtocol.hasPorts ? fromPort : Port(rawValue: 0)
-        if isICMP { headers.setICMPDirection() }
+        if isICMP {
+            headers.setICMPDirection()
+            // As the parser: an error is judged by the packet it carries, and here is none.
+            if headers.isICMPError { headers.cause = .icmpHeader }
+            if headers.isNeighbourDiscovery { headers.form = .neighbour }
+        }
         if ipProtocol == .tcp {
             headers.tcpFlags = flags
             if !flags.isPossible { headers.cause = .tcpFlags }
@@ -72,6 +77,9 @@ extension PolicyDocument {
         if question.side == nil, !verdict.isAllowed {
             let other = table.judge(headers, from: .outside, memory)
             if other.isAllowed { verdict = other }
+        }
+        if verdict.isAllowed, verdict.rule == Verdict.noRule {
+            return Explanation(verdict: verdict, obstacles: [])
         }
         if verdict.isAllowed {
             let name = compiled.ruleNames[Int(verdict.rule)]

@@ -342,7 +342,11 @@ public struct PolicyReader {
 
     private mutating func writtenService(_ text: String, at location: SourceLocation) -> [ServiceRange] {
         do throws(WrittenService.Problem) {
-            return try WrittenService(text).ranges
+            let service = try WrittenService(text)
+            if let reason = service.neverMatches {
+                diagnostics.warning("\"\(text)\" can never match: \(reason)", at: location, "e.g. \"icmp/echo\"")
+            }
+            return service.ranges
         } catch {
             diagnostics.error(error.message, at: location, error.suggestion)
             return []

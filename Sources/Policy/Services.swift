@@ -31,9 +31,6 @@ struct WrittenService {
         }
         if ipProtocol == .icmp || ipProtocol == .icmpv6 {
             ranges = try Self.icmp(port, text).filter { $0.ipProtocol == ipProtocol }
-            if ranges.isEmpty {
-                throw Problem(message: "\"\(text)\" can never match: it is not judged by rules", suggestion: "e.g. \"\(name)/echo\"")
-            }
         } else if ipProtocol.hasPorts {
             ranges = [try Self.ports(port, ipProtocol, text)]
         } else {
@@ -92,11 +89,16 @@ struct WrittenService {
                 message: "unknown ICMP type \"\(text)\" in \"\(whole)\"",
                 suggestion: nearest(text, among: icmpTypes.keys) ?? "use icmp/echo, icmp/any or a type number")
         }
-        let judged = [range(.icmp, number), range(.icmpv6, number)].filter { outsideRules(number, $0.ipProtocol) == nil }
-        guard !judged.isEmpty else {
-            throw Problem(message: "\"\(whole)\" can never match: \(outsideRules(number, .icmp) ?? "")", suggestion: "e.g. \"icmp/echo\"")
+        return [range(.icmp, number), range(.icmpv6, number)]
+    }
+
+    /// Why a single ICMP type can never match, nil if it can, or is no single type.
+    var neverMatches: String? {
+        // `icmp/0` stands for a type of both families; who writes it thinks of the first, IPv4.
+        guard let range = ranges.first, range.ipProtocol == .icmp || range.ipProtocol == .icmpv6, range.count <= 256 else {
+            return nil
         }
-        return judged
+        return Self.outsideRules(UInt8(range.low.rawValue >> 8), range.ipProtocol)
     }
 
     /// Why no rule for this type can match, nil if one can.

@@ -106,6 +106,8 @@ struct Explain: ParsableCommand {
                     verdict: allowed ? "allow" : "deny", cause: allowed ? nil : answer.verdict.cause.name,
                     reason: allowed ? nil : answer.verdict.cause.text, rule: answer.rule?.id, reply: answer.verdict.isReply,
                     nearestRule: answer.nearest?.id, obstacles: answer.obstacles))
+        } else if allowed, answer.rule == nil {
+            print("\(Output.coloured("allow", .green)): neighbour discovery passes where ethertypes has \"arp\"")
         } else if allowed, let rule = answer.rule {
             print("\(Output.coloured("allow", .green)) by rule \"\(rule.id)\" (\(file):\(rule.location.line))\(answer.verdict.isReply ? ", as the server's side of it" : "")")
             if let purpose = rule.purpose { print("  purpose: \(purpose)") }
@@ -138,10 +140,7 @@ struct Explain: ParsableCommand {
         }
         let isICMP = number == .icmp || number == .icmpv6
         let type = port ?? (isICMP ? (number == .icmp ? 8 : 128) : 0)
-        if isICMP {
-            guard type <= 255 else { throw ValidationError("--port: an ICMP type is 0 to 255") }
-            if let reason = WrittenAddress.icmpOutsideRules(UInt8(type), number) { throw ValidationError("--port: \(reason)") }
-        }
+        if isICMP && type > 255 { throw ValidationError("--port: an ICMP type is 0 to 255") }
         return PacketQuestion(
             family: source.family, from: source.words, to: destination.words, ipProtocol: number,
             port: isICMP ? .icmp(type: UInt8(type), code: 0) : Port(rawValue: UInt16(type)),

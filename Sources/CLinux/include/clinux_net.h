@@ -44,6 +44,10 @@ int clinux_promiscuous(int ifindex);
 
 /// Pins the calling thread to one processor.
 int clinux_pin_thread(int cpu);
+/// Lets the calling thread, and those it starts, run on these processors only.
+int clinux_keep_thread_to(const int *cpus, int count);
+/// Lets the calling thread run before others (nice value); needs CAP_SYS_NICE to go below 0.
+int clinux_set_nice(int nice);
 /// Processors this process may use, written to `cpus`; returns how many.
 int clinux_allowed_cpus(int *cpus, int capacity);
 /// Names the calling thread for /proc and debuggers; 15 characters.

@@ -43,6 +43,14 @@ def open_socket() -> socket.socket:
     return udp
 
 
+def send(udp: socket.socket, data: bytes, *peer):
+    """What cannot even be sent, as the link is down, is as lost as the rest."""
+    try:
+        udp.sendto(data, *peer) if peer else udp.send(data)
+    except OSError:
+        pass
+
+
 def drain(udp: socket.socket):
     """Every datagram that is waiting."""
     while True:
@@ -50,7 +58,7 @@ def drain(udp: socket.socket):
             yield udp.recvfrom(2048)
         except BlockingIOError:
             return
-        except ConnectionRefusedError:  # an ICMP error; nothing was received
+        except OSError:  # an ICMP error, reported late; nothing was received
             continue
 
 
@@ -77,7 +85,7 @@ def run_host(result: program.Result):
         # As many as are due by now: the rate holds even if a tick was late.
         due = int((time.monotonic() - began) * args.rate)
         while sent < due:
-            udp.send(PAYLOAD.pack(sent, time.monotonic()))
+            send(udp, PAYLOAD.pack(sent, time.monotonic()))
             sent += 1
         receive(time.monotonic() + TICK_SECONDS)
         if time.monotonic() - last_written > program.REFRESH_SECONDS:
@@ -96,7 +104,7 @@ def run_tool(result: program.Result):
         if select.select([udp], [], [], 0.05)[0]:
             for data, peer in drain(udp):
                 sequence.see(PAYLOAD.unpack(data)[0])
-                udp.sendto(data, peer)
+                send(udp, data, peer)
             result.set(received=sequence.received, disordered=sequence.disordered)
 
 

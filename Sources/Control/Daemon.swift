@@ -199,7 +199,7 @@ public final class Daemon: @unchecked Sendable {
         clinux_release_memory()
         guard let swapUs else {
             throw ControlFailure(
-                "version \(next) is published, but a worker has not taken it within a second; see sekisho status")
+                "version \(next) is published, but a worker has not taken it within five seconds: is its processor starved? See sekisho status")
         }
         return ApplyReport(
             name: policy.document.name, version: next, mode: mode(of: policy.document).name, rules: names.count,

@@ -82,7 +82,7 @@ public final class Bridge {
     ///
     /// - Returns: microseconds from publishing until no worker uses the old one, or nil if a worker did not answer
     ///   within `patience` milliseconds; then both tables are kept.
-    public func publish(_ table: CompiledTable, ruleNames: [String], patience: Int = 1000) -> Double? {
+    public func publish(_ table: CompiledTable, ruleNames: [String], patience: Int = 5000) -> Double? {
         let clock = ContinuousClock()
         let begin = clock.now
         publisher.publish(table, ruleNames: ruleNames)

@@ -43,7 +43,7 @@ extension CompiledTable {
 
         let (bindings4, bindings6, boundMACs) = bindingTables(source.bindings, memory, effort)
         let view = TableView(
-            mode: source.mode, version: version, ruleCount: UInt32(source.rules.count),
+            mode: source.mode, version: version,
             exact4: exact4, exact6: exact6, labels: labels,
             references: pool.frozen(rules: source.rules, in: memory), etherTypes: UnsafePointer(etherTypes),
             bindings4: bindings4, bindings6: bindings6, boundMACs: boundMACs,
@@ -136,10 +136,14 @@ private struct SortedRules {
                     if !wide.isEmpty {
                         items.append(LabelItem(client: client, server: server, services: wide, rule: UInt32(index)))
                     }
-                }
-                let count = keys4.count + keys6.count
-                if count > TableLimits.exactKeys {
-                    throw .tooMany(what: "host-to-host conversations", count: count, limit: TableLimits.exactKeys)
+                    // Here, and not behind the loops: groups multiply.
+                    let count = keys4.count + keys6.count
+                    if count > TableLimits.exactKeys {
+                        throw .tooMany(what: "host-to-host conversations", count: count, limit: TableLimits.exactKeys)
+                    }
+                    if items.count > TableLimits.labelItems {
+                        throw .tooMany(what: "network-to-network pairs", count: items.count, limit: TableLimits.labelItems)
+                    }
                 }
             }
         }

@@ -6,7 +6,6 @@ import Frames
 public struct TableView: BitwiseCopyable {
     public let mode: Mode
     public let version: UInt64
-    public let ruleCount: UInt32
     let exact4: PerfectTable<Key4>
     let exact6: PerfectTable<Key6>
     let labels: LabelTier

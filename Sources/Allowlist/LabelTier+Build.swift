@@ -39,9 +39,6 @@ struct LabelTierBuilder {
     static func build(
         _ items: [LabelItem], _ pool: inout ReferencePool, in memory: TableMemory, effort: BuildEffort
     ) throws(TableError) -> LabelTier {
-        if items.count > TableLimits.labelItems {
-            throw .tooMany(what: "network-to-network pairs", count: items.count, limit: TableLimits.labelItems)
-        }
         var builder = LabelTierBuilder()
         builder.order(items)
         let (pairs, probes) = try builder.closure(items)

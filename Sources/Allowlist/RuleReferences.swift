@@ -9,7 +9,6 @@ import Frames
 struct RuleNarrowing: BitwiseCopyable {
     /// `Side.bit` of each side the client may be on.
     var clientSides: UInt8
-    var isNarrowed: Bool
     var vlanCount: UInt16
     /// Offset in the VLAN list.
     var vlanStart: UInt32
@@ -98,7 +97,7 @@ struct ReferencePool {
         var vlans: [UInt16] = []
         for (index, rule) in rules.enumerated() {
             narrowings[index] = RuleNarrowing(
-                clientSides: rule.clientSide?.bit ?? 3, isNarrowed: rule.isNarrowed,
+                clientSides: rule.clientSide?.bit ?? 3,
                 vlanCount: UInt16(rule.vlans.count), vlanStart: UInt32(vlans.count))
             vlans += rule.vlans.map(\.rawValue)
         }

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -46,8 +47,6 @@ int clinux_driver_info(const char *name, clinux_driver *out) {
   if (error) return error;
   memset(out, 0, sizeof *out);
   snprintf(out->driver, sizeof out->driver, "%s", info.driver);
-  snprintf(out->version, sizeof out->version, "%s", info.version);
-  snprintf(out->bus, sizeof out->bus, "%s", info.bus_info);
   return 0;
 }
 
@@ -66,43 +65,65 @@ int clinux_queues(const char *name, uint32_t *rx, uint32_t *rx_max) {
   return 0;
 }
 
-int clinux_ring_size(const char *name, uint32_t *rx, uint32_t *rx_max) {
-  struct ethtool_ringparam ring = {.cmd = ETHTOOL_GRINGPARAM};
-  int error = ethtool(name, &ring);
+// Features are bits in an order that only the kernel knows: it tells their names.
+static int feature_bit(const char *name, const char *feature) {
+  union {
+    struct ethtool_sset_info header;
+    uint64_t room[4];
+  } set = {.header = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ULL << ETH_SS_FEATURES}};
+  int error = ethtool(name, &set);
   if (error) return error;
-  *rx = ring.rx_pending;
-  *rx_max = ring.rx_max_pending;
-  return 0;
+  uint32_t count = set.header.sset_mask ? set.header.data[0] : 0;
+  if (count == 0 || count > 1024) return -EOPNOTSUPP;
+  struct ethtool_gstrings *strings = calloc(1, sizeof *strings + count * ETH_GSTRING_LEN);
+  if (!strings) return -ENOMEM;
+  strings->cmd = ETHTOOL_GSTRINGS;
+  strings->string_set = ETH_SS_FEATURES;
+  strings->len = count;
+  int bit = ethtool(name, strings);
+  if (bit == 0) {
+    bit = -EOPNOTSUPP;
+    for (uint32_t i = 0; i < count; i++)
+      if (strncmp((const char *)strings->data + i * ETH_GSTRING_LEN, feature, ETH_GSTRING_LEN) == 0) bit = (int)i;
+  }
+  free(strings);
+  return bit;
 }
 
-// The old one-bit commands: they need no table of feature names and every driver answers them.
-static const struct {
-  uint32_t get, set, flag;
-} offloads[] = {
-    [CLINUX_OFFLOAD_RX_VLAN] = {ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_RXVLAN},
-    [CLINUX_OFFLOAD_TX_VLAN] = {ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_TXVLAN},
-    [CLINUX_OFFLOAD_LRO] = {ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_LRO},
-    [CLINUX_OFFLOAD_GRO] = {ETHTOOL_GGRO, ETHTOOL_SGRO, 0},
-    [CLINUX_OFFLOAD_RX_CHECKSUM] = {ETHTOOL_GRXCSUM, ETHTOOL_SRXCSUM, 0},
+enum { feature_blocks = 32 };  // 1024 features
+
+// The kernel's structures end in arrays of no length; this is their room.
+union get_features {
+  struct ethtool_gfeatures header;
+  uint32_t room[2 + feature_blocks * sizeof(struct ethtool_get_features_block) / 4];
+};
+union set_features {
+  struct ethtool_sfeatures header;
+  uint32_t room[2 + feature_blocks * sizeof(struct ethtool_set_features_block) / 4];
 };
 
-int clinux_offload_get(const char *name, enum clinux_offload offload, bool *on) {
-  struct ethtool_value value = {.cmd = offloads[offload].get};
-  int error = ethtool(name, &value);
+int clinux_feature_get(const char *name, const char *feature, bool *on) {
+  int bit = feature_bit(name, feature);
+  if (bit < 0) return bit;
+  union get_features all = {.header = {.cmd = ETHTOOL_GFEATURES, .size = feature_blocks}};
+  int error = ethtool(name, &all);
   if (error) return error;
-  *on = offloads[offload].flag ? (value.data & offloads[offload].flag) != 0 : value.data != 0;
+  *on = (all.header.features[bit / 32].active >> (bit % 32)) & 1;
   return 0;
 }
 
-int clinux_offload_set(const char *name, enum clinux_offload offload, bool on) {
-  struct ethtool_value value = {.cmd = offloads[offload].set, .data = on};
-  if (offloads[offload].flag) {
-    struct ethtool_value flags = {.cmd = offloads[offload].get};
-    int error = ethtool(name, &flags);
-    if (error) return error;
-    value.data = on ? flags.data | offloads[offload].flag : flags.data & ~offloads[offload].flag;
-  }
-  return ethtool(name, &value);
+int clinux_feature_set(const char *name, const char *feature, bool on) {
+  int bit = feature_bit(name, feature);
+  if (bit < 0) return bit;
+  union get_features all = {.header = {.cmd = ETHTOOL_GFEATURES, .size = feature_blocks}};
+  int error = ethtool(name, &all);
+  if (error) return error;
+  union set_features change = {.header = {.cmd = ETHTOOL_SFEATURES, .size = all.header.size}};
+  change.header.features[bit / 32].valid = 1U << (bit % 32);
+  change.header.features[bit / 32].requested = on ? 1U << (bit % 32) : 0;
+  error = ethtool(name, &change);
+  // A positive answer says that not all was granted; who asks again learns what was.
+  return error < 0 ? error : 0;
 }
 
 int clinux_flags(const char *name, uint32_t *flags) {

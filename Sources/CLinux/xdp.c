@@ -111,7 +111,6 @@ int clinux_xdp_query(int ifindex, clinux_xdp_attached *out) {
   int error = bpf_xdp_query(ifindex, 0, &query);
   end_log();
   if (error) return error;
-  out->mode = query.attach_mode;
   out->id = query.drv_prog_id ? query.drv_prog_id : query.skb_prog_id ? query.skb_prog_id : query.prog_id;
   if (!out->id) return 0;
   int fd = bpf_prog_get_fd_by_id(out->id);
@@ -121,9 +120,4 @@ int clinux_xdp_query(int ifindex, clinux_xdp_attached *out) {
   if (bpf_obj_get_info_by_fd(fd, &info, &size) == 0) memcpy(out->name, info.name, sizeof out->name - 1);
   close(fd);
   return 0;
-}
-
-int clinux_xdp_detach(int ifindex, uint8_t mode) {
-  uint32_t flags = mode == XDP_ATTACHED_DRV ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
-  return bpf_xdp_detach(ifindex, flags, NULL);
 }

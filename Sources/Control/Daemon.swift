@@ -59,19 +59,19 @@ public final class Daemon: @unchecked Sendable {
         let signals = try blockSignals()
         defer { close(signals) }
         let policy = try load(configuration.policyFile, PolicyText.read(configuration.policyFile))
-        let (table, names, _) = try build(policy, version: 1)
+        let first = try build(policy, version: 1)
         let listener = try ControlListener(configuration.controlSocket)
         defer { listener.remove() }
 
         let bridge = try Bridge(configuration.bridge)
         defer { bridge.stop() }
         for note in bridge.preparationNotes { log.info("port prepared: \(note)") }
-        try bridge.start(table, ruleNames: names)
+        try bridge.start(first.table, ruleNames: first.ruleNames)
         bridge.leaveProcessorsToWorkers()
         state.withLock {
             self.bridge = bridge
             live = policy
-            nextExpiry = policy.document.nextExpiry(after: Int64(Date().timeIntervalSince1970))
+            nextExpiry = first.nextExpiry
             version = 1
             appliedAt = ContinuousClock().now
         }
@@ -79,8 +79,9 @@ public final class Daemon: @unchecked Sendable {
             log.info(
                 "\(side): \(port.name), driver \(port.driver), XDP \(port.xdpMode), AF_XDP \(port.socketMode.rawValue), \(port.queues) queue(s), MTU \(port.mtu)")
         }
+        if bridge.hasCrowdedProcessors { log.warning("workers share a processor: use fewer --queues or more --cpus") }
         for warning in policy.warnings { log.warning("\(warning)") }
-        log.info("forwarding: policy \"\(policy.document.name)\" version 1, mode \(mode(of: policy.document).name), \(names.count) rules")
+        log.info("forwarding: policy \"\(policy.document.name)\" version 1, mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
         loop(signals, listener)
         log.info("stopping")
         // No new reports from here on; one that has begun ends first.
@@ -119,9 +120,14 @@ public final class Daemon: @unchecked Sendable {
                 default: break
                 }
             }
-            if waiting[1].revents != 0, let connection = listener.accept() {
-                // A slow client must not hold up signals or other clients.
-                Thread.detachNewThread { [self] in answer(connection) }
+            if waiting[1].revents != 0 {
+                if let connection = listener.accept() {
+                    // A slow client must not hold up signals or other clients.
+                    Thread.detachNewThread { [self] in answer(connection) }
+                } else {
+                    // Out of descriptors, most likely: they come back as slow clients are hung up on.
+                    usleep(20_000)
+                }
             }
             state.withLock { sampleProcessors() }
             expireRules()
@@ -142,15 +148,15 @@ public final class Daemon: @unchecked Sendable {
     /// A rule whose time is over leaves the table.
     private func expireRules() {
         let now = Int64(Date().timeIntervalSince1970)
-        let due: LoadedPolicy? = state.withLock {
-            guard let next = nextExpiry, next <= now else { return nil }
+        let isDue = state.withLock {
+            guard let next = nextExpiry, next <= now else { return false }
             // Tried again in a minute should it fail.
             nextExpiry = now + 60
-            return live
+            return true
         }
-        guard let policy = due else { return }
+        guard isDue else { return }
         do {
-            let report = try apply(policy)
+            let report = try apply(nil)
             log.info("rules have expired: version \(report.version), \(report.rules) rules")
         } catch {
             log.error("leaving expired rules out: \(error)")
@@ -168,30 +174,47 @@ public final class Daemon: @unchecked Sendable {
         return LoadedPolicy(file: file, document: document, warnings: reading.warnings.map { $0.rendered(file: file) })
     }
 
-    private func build(_ policy: LoadedPolicy, version: UInt64) throws -> (CompiledTable, [String], Double) {
+    /// A policy compiled for a point in time.
+    private struct Build {
+        var table: CompiledTable
+        var ruleNames: [String]
+        var milliseconds: Double
+        /// When a rule in the table expires; seconds since 1970.
+        var nextExpiry: Int64?
+    }
+
+    private func build(_ policy: LoadedPolicy, version: UInt64) throws -> Build {
         let now = Int64(Date().timeIntervalSince1970)
         let begin = ContinuousClock().now
         let compiled = policy.document.compiled(now: now, mode: mode(of: policy.document))
         do throws(TableError) {
             let table = try CompiledTable.build(compiled.source, version: version)
-            return (table, compiled.ruleNames, begin.duration(to: ContinuousClock().now).milliseconds)
+            return Build(
+                table: table, ruleNames: compiled.ruleNames,
+                milliseconds: begin.duration(to: ContinuousClock().now).milliseconds,
+                nextExpiry: policy.document.nextExpiry(after: now))
         } catch {
             throw ControlFailure("compiling \(policy.file): \(error.text)")
         }
     }
 
     /// Compiles, checks, swaps, and returns when no worker uses the old table.
-    private func apply(_ policy: LoadedPolicy) throws -> ApplyReport {
+    ///
+    /// - Parameter newPolicy: nil: the running one again, without what has expired.
+    private func apply(_ newPolicy: LoadedPolicy?) throws -> ApplyReport {
         applying.lock()
         defer { applying.unlock() }
-        let next = state.withLock { version + 1 }
-        let (table, names, buildMs) = try build(policy, version: next)
+        // Chosen only now: while this waited, another policy may have come into use.
+        let (next, current) = state.withLock { (version + 1, live) }
+        guard let policy = newPolicy ?? current else { throw ControlFailure("the bridge is stopping") }
+        let built = try build(policy, version: next)
+        let table = built.table
         let swapUs: Double? = try state.withLock {
             guard let bridge else { throw ControlFailure("the bridge is stopping") }
-            let swap = bridge.publish(table, ruleNames: names)
+            let swap = bridge.publish(table, ruleNames: built.ruleNames)
             version = next
             live = policy
-            nextExpiry = policy.document.nextExpiry(after: Int64(Date().timeIntervalSince1970))
+            nextExpiry = built.nextExpiry
             appliedAt = ContinuousClock().now
             return swap
         }
@@ -202,10 +225,10 @@ public final class Daemon: @unchecked Sendable {
                 "version \(next) is published, but a worker has not taken it within five seconds: is its processor starved? See sekisho status")
         }
         return ApplyReport(
-            name: policy.document.name, version: next, mode: mode(of: policy.document).name, rules: names.count,
+            name: policy.document.name, version: next, mode: mode(of: policy.document).name, rules: built.ruleNames.count,
             exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
             networkPairs: table.statistics.networkPairs, tableBytes: table.bytes,
-            buildMs: (buildMs * 1000).rounded() / 1000, swapUs: (swapUs * 10).rounded() / 10, warnings: policy.warnings)
+            buildMs: (built.milliseconds * 1000).rounded() / 1000, swapUs: (swapUs * 10).rounded() / 10, warnings: policy.warnings)
     }
 
     // MARK: - The control socket
@@ -250,15 +273,15 @@ public final class Daemon: @unchecked Sendable {
         guard let bridge else { return }
         let now = ContinuousClock().now
         let ticksPerSecond = Double(sysconf(Int32(_SC_CLK_TCK)))
-        for worker in bridge.snapshot().workers {
-            let ticks = Self.processorTicks(worker.threadID)
-            if let last = processorTimes[worker.index] {
+        for (index, thread) in bridge.workerThreadIDs.enumerated() {
+            let ticks = Self.processorTicks(thread)
+            if let last = processorTimes[index] {
                 let elapsed = last.at.duration(to: now).milliseconds / 1000
                 guard elapsed >= 0.5 else { continue }
                 let used = Double(ticks &- last.ticks) / ticksPerSecond
-                processorTimes[worker.index] = (ticks, now, min(100, used / elapsed * 100))
+                processorTimes[index] = (ticks, now, min(100, used / elapsed * 100))
             } else {
-                processorTimes[worker.index] = (ticks, now, 0)
+                processorTimes[index] = (ticks, now, 0)
             }
         }
     }

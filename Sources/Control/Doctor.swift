@@ -162,10 +162,22 @@ public struct Doctor {
             add(.problem, name, "it belongs to \(master)", "frames would go two ways", "ip link set dev \(name) nomaster")
         }
         if let attached = port.attachedProgram {
-            add(.warning, name, "an XDP program is attached (\(attached.name), id \(attached.id))", "only one can be", "ip link set dev \(name) xdp off")
+            attached.name.hasPrefix("sekisho")
+                ? add(.good, name, "a sekisho bridges it (XDP program \(attached.name), id \(attached.id))")
+                : add(.warning, name, "an XDP program is attached (\(attached.name), id \(attached.id))", "only one can be", "ip link set dev \(name) xdp off")
         }
-        offload(port, .rxVLAN, .warning, "the NIC strips VLAN tags before XDP sees them; sekisho run turns it off")
-        offload(port, .lro, .warning, "the NIC joins segments: not what was sent; sekisho run turns it off")
+        let isOurs = port.attachedProgram?.name.hasPrefix("sekisho") == true
+        offload(port, .rxVLAN, "the NIC strips VLAN tags before XDP sees them; sekisho run turns it off")
+        offload(port, .rxServiceVLAN, "the NIC strips service tags (QinQ) before XDP sees them; sekisho run turns it off")
+        offload(port, .lro, "the NIC joins segments: not what was sent; sekisho run turns it off")
+        offload(port, .hardwareGRO, "the NIC joins segments: not what was sent; sekisho run turns it off")
+        if port.offload(.gro) == true {
+            add(.note, name, "rx-gro is on", "native XDP comes before it; with generic XDP sekisho run turns it off", "ethtool -K \(name) rx-gro off")
+        }
+        add(.good, name, "MTU \(port.mtu)", port.mtu > 3500 ? "frames in several buffers: Linux 6.6 and a driver that has them" : "")
+        add(
+            .good, name, port.isPromiscuous ? "promiscuous" : "not promiscuous",
+            port.isPromiscuous || isOurs ? "" : "a bridge must hear frames for others; sekisho run sees to it while it runs")
         let queues = port.queues
         add(
             .good, name, "\(queues.now) receive queue(s) of \(queues.most)", queues.most > 1 ? "one worker for each queue pair" : "",
@@ -206,11 +218,11 @@ public struct Doctor {
         }
     }
 
-    private mutating func offload(_ port: NetworkPort, _ offload: NetworkPort.Offload, _ level: Finding.Level, _ why: String) {
+    private mutating func offload(_ port: NetworkPort, _ offload: NetworkPort.Offload, _ why: String) {
         if port.offload(offload) == true {
-            add(level, port.name, "\(offload.ethtoolName) is on", why, "ethtool -K \(port.name) \(offload.ethtoolName) off")
+            add(.warning, port.name, "\(offload.rawValue) is on", why, "ethtool -K \(port.name) \(offload.rawValue) off")
         } else {
-            add(.good, port.name, "\(offload.ethtoolName) is off")
+            add(.good, port.name, "\(offload.rawValue) is off")
         }
     }
 

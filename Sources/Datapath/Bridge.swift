@@ -99,6 +99,12 @@ public final class Bridge {
 
     public var table: CompiledTable? { publisher.table }
 
+    /// Linux thread ids of the workers, in their order.
+    public var workerThreadIDs: [Int] { threads.map(\.id) }
+
+    /// Workers that share a processor, which halves what each can do.
+    public var hasCrowdedProcessors: Bool { Set(threads.map(\.cpu)).count < threads.count }
+
     /// Keeps the calling thread, and those it starts, off the workers' processors, if there are others.
     public func leaveProcessorsToWorkers() {
         let others = allowedProcessors().filter { cpu in !threads.contains { $0.cpu == cpu } }.map(Int32.init)
@@ -203,7 +209,7 @@ public final class Bridge {
         for (port, queues) in worker.queues.enumerated() {
             for queue in queues {
                 try Self.bind(own[i], ports[port], queue, shared: i == 0 ? nil : own[0].descriptor, flags, plan)
-                _ = own[i].raiseTransmitBudget(to: sizes.tx)
+                own[i].raiseTransmitBudget(to: sizes.tx)
                 queueDescriptors[port].append((queue, own[i].descriptor))
                 i += 1
             }
@@ -264,7 +270,6 @@ public struct WorkerSnapshot: Sendable {
     public var isPinned: Bool
     public var threadID: Int
     public var polls: UInt64
-    public var emptyPolls: UInt64
     public var sleeps: UInt64
     public var kicks: UInt64
     public var kickErrors: UInt64
@@ -320,7 +325,7 @@ extension WorkerThread {
         func sum(_ ring: (RingOccupancy) -> RingMemory) -> Int { occupancies.reduce(0) { $0 + Int(ring($1).occupancy) } }
         return WorkerSnapshot(
             index: index, cpu: cpu, isPinned: pinningError == 0, threadID: id, polls: counters.value(.polls),
-            emptyPolls: counters.value(.emptyPolls), sleeps: counters.value(.sleeps), kicks: counters.value(.kicks),
+            sleeps: counters.value(.sleeps), kicks: counters.value(.kicks),
             kickErrors: counters.value(.kickErrors), frames: frameCount, freeFrames: Int(counters.value(.freeFrames)),
             umemBytes: umemBytes, usesHugePages: usesHugePages,
             rx: sum(\.rx), tx: sum(\.tx), fill: sum(\.fill), completion: sum(\.completion))

@@ -67,8 +67,8 @@ struct WorkerCounters {
 
     /// What a worker shows of itself.
     enum Gauge: Int {
-        case polls, emptyPolls, sleeps, kicks, kickErrors, freeFrames, malformedChains
-        static let count = 7
+        case polls, sleeps, kicks, kickErrors, freeFrames
+        static let count = 5
     }
 
     static func allocate() -> WorkerCounters {
@@ -97,9 +97,9 @@ struct WorkerCounters {
     }
 
     @inline(__always)
-    func denied(_ from: Side, _ cause: Cause, frames: UInt64 = 1, bytes: UInt64) {
+    func denied(_ from: Side, _ cause: Cause, bytes: UInt64) {
         let at = side(from) + (4 &+ 2 &* Int(cause.rawValue))
-        at[0].add(frames)
+        at[0].add(1)
         at[1].add(bytes)
     }
 
@@ -144,7 +144,7 @@ extension Cause {
     /// The data path's own causes.
     public static let ofDatapath: [CauseDescription] = [
         CauseDescription(.transmitFull, "transmit-full", "the other port could not take it in time"),
-        CauseDescription(.frameChain, "frame-chain", "a frame in more buffers than a burst holds"),
+        CauseDescription(.frameChain, "frame-chain", "a frame in more buffers than any kernel uses"),
     ]
 
     /// Every cause there is.

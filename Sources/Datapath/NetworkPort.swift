@@ -30,6 +30,11 @@ public struct NetworkPort: Sendable {
     }
 
     public var isUp: Bool { flags & UInt32(IFF_UP) != 0 }
+    /// The kernel counts requests for it; IFF_PROMISC shows only the administrator's.
+    public var isPromiscuous: Bool {
+        let flags = String(decoding: readFile("/sys/class/net/\(name)/flags") ?? [], as: UTF8.self)
+        return (UInt32(flags.dropFirst(2).prefix { $0.isHexDigit }, radix: 16) ?? 0) & UInt32(IFF_PROMISC) != 0
+    }
     public var isLoopback: Bool { flags & UInt32(IFF_LOOPBACK) != 0 }
     /// The cable is plugged in and the other end is there. IFF_RUNNING lags behind; it is for where /sys is not.
     public var hasCarrier: Bool {
@@ -58,38 +63,35 @@ public struct NetworkPort: Sendable {
         return (Int(now), Int(most))
     }
 
-    public enum Offload: UInt32, CaseIterable, Sendable {
-        case rxVLAN = 0, txVLAN, lro, gro, rxChecksum
-
-        /// As `ethtool -K` calls it.
-        public var ethtoolName: String {
-            switch self {
-            case .rxVLAN: "rxvlan"
-            case .txVLAN: "txvlan"
-            case .lro: "lro"
-            case .gro: "gro"
-            case .rxChecksum: "rx"
-            }
-        }
+    /// Offloads that change what an XDP program sees, by the kernel's names for them.
+    public enum Offload: String, CaseIterable, Sendable {
+        /// Customer and service tags taken off by the NIC: they would be lost.
+        case rxVLAN = "rx-vlan-hw-parse"
+        case rxServiceVLAN = "rx-vlan-stag-hw-parse"
+        /// Segments joined: not what was sent.
+        case lro = "rx-lro"
+        case hardwareGRO = "rx-gro-hw"
+        /// The same in software, behind native XDP and in front of generic XDP.
+        case gro = "rx-gro"
     }
 
     /// nil where the driver has no such thing.
     public func offload(_ offload: Offload) -> Bool? {
         var on = false
-        return clinux_offload_get(name, clinux_offload(offload.rawValue), &on) == 0 ? on : nil
+        return clinux_feature_get(name, offload.rawValue, &on) == 0 ? on : nil
     }
 
     func setOffload(_ offload: Offload, _ on: Bool) -> Int32 {
-        -clinux_offload_set(name, clinux_offload(offload.rawValue), on)
+        -clinux_feature_set(name, offload.rawValue, on)
     }
 
     func setUp(_ up: Bool) -> Int32 { -clinux_set_up(name, up) }
 
     /// XDP program on the port: its id and name, nil if there is none.
-    public var attachedProgram: (id: UInt32, name: String, mode: UInt8)? {
+    public var attachedProgram: (id: UInt32, name: String)? {
         var attached = clinux_xdp_attached()
         guard clinux_xdp_query(index, &attached) == 0, attached.id != 0 else { return nil }
         let name = withUnsafeBytes(of: &attached.name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-        return (attached.id, name, attached.mode)
+        return (attached.id, name)
     }
 }

@@ -35,8 +35,7 @@ final class PortPreparation {
         }
         // Stripped tags would be lost; joined segments would not fit and not be what was sent. Generic XDP runs
         // behind GRO, native XDP in front of it.
-        try turnOff(.rxVLAN)
-        try turnOff(.lro)
+        for offload in [NetworkPort.Offload.rxVLAN, .rxServiceVLAN, .lro, .hardwareGRO] { try turnOff(offload) }
         if isGeneric { try turnOff(.gro) }
     }
 
@@ -45,10 +44,10 @@ final class PortPreparation {
         let code = port.setOffload(offload, false)
         guard code == 0, port.offload(offload) == false else {
             throw DatapathError(
-                "turning \(offload.ethtoolName) off on \(port.name), which would change frames", code: code,
-                hint: "try: ethtool -K \(port.name) \(offload.ethtoolName) off; if the driver refuses, use another NIC")
+                "turning \(offload.rawValue) off on \(port.name), which would change frames", code: code,
+                hint: "try: ethtool -K \(port.name) \(offload.rawValue) off; if the driver refuses, use another NIC")
         }
-        changes.append("\(offload.ethtoolName) off")
+        changes.append("\(offload.rawValue) off")
         undo.append { [port] in _ = port.setOffload(offload, true) }
     }
 

@@ -110,6 +110,10 @@ struct ConsumerRing<Entry: BitwiseCopyable>: ~Copyable {
         return min(limit &- next, most)
     }
 
+    /// Looks at the producer's index again although not all that is known was read.
+    @inline(__always)
+    mutating func refresh() { limit = memory.producer.pointee.load(ordering: .acquiring) }
+
     /// The entry `offset` places ahead, which `available` has shown.
     @inline(__always)
     func peek(_ offset: UInt32) -> Entry { entries[Int((next &+ offset) & mask)] }

@@ -144,10 +144,10 @@ final class XSKSocket {
     }
 
     /// Lets one call send a whole ring in copy mode (Linux 6.18); older kernels stay at 32 frames.
-    func raiseTransmitBudget(to frames: UInt32) -> Bool {
+    func raiseTransmitBudget(to frames: UInt32) {
         var budget = frames
-        return setsockopt(
-            descriptor, SOL_XDP, Int32(clinux_XDP_MAX_TX_SKB_BUDGET), &budget, socklen_t(MemoryLayout<UInt32>.size)) == 0
+        setsockopt(
+            descriptor, SOL_XDP, Int32(clinux_XDP_MAX_TX_SKB_BUDGET), &budget, socklen_t(MemoryLayout<UInt32>.size))
     }
 
     /// The kernel's own counters.

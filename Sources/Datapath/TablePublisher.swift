@@ -93,8 +93,11 @@ final class TablePublisher {
     func publish(_ table: CompiledTable, ruleNames: [String]) {
         let hits = UnsafeMutablePointer<UnsafeMutablePointer<Counter>>.allocate(capacity: max(workerCount, 1))
         for worker in 0..<workerCount {
-            let counters = UnsafeMutablePointer<Counter>.allocate(capacity: ruleNames.count + 16)
-            for rule in 0..<ruleNames.count + 16 { (counters + rule).initialize(to: Counter()) }
+            // Padded, and aligned to two lines: no other worker's writes share them.
+            let count = ruleNames.count + Self.line / 8
+            let counters = UnsafeMutableRawPointer.allocate(byteCount: count * 8, alignment: Self.line)
+                .bindMemory(to: Counter.self, capacity: count)
+            for rule in 0..<count { (counters + rule).initialize(to: Counter()) }
             hits[worker] = counters
         }
         let publication = UnsafeMutablePointer<Publication>.allocate(capacity: 1)

@@ -10,11 +10,14 @@ import Allowlist
 import CLinux
 import Frames
 
-/// Buffers one frame may span: the kernel's most, 17 fragments and the head (MAX_SKB_FRAGS + 1).
-private let longestChain = 18
+/// Buffers one frame may span: the most fragments a kernel can be built for, and the head (CONFIG_MAX_SKB_FRAGS + 1).
+private let longestChain = 46
 /// Times a full TX ring is kicked and looked at again before frames are dropped: in copy mode one call sends at least 32
 /// frames, so this makes room for a burst; longer waiting would only add latency for what comes behind.
 private let transmitRetries = 4
+
+/// Turns between attempts to send on a port that is down; a power of two.
+private let turnsBetweenAttempts: UInt64 = 1024
 
 /// Everything one worker owns. Moved to its thread and used by nobody else; tests drive it
 /// with rings in plain memory.
@@ -77,7 +80,6 @@ struct Worker: ~Copyable {
         published.announce(publication.pointee.version)
         counters.count(.polls)
         counters.set(.freeFrames, UInt64(frames.freeCount))
-        if handled == 0 { counters.count(.emptyPolls) }
         return handled
     }
 
@@ -89,7 +91,11 @@ struct Worker: ~Copyable {
         let available = sockets[from].rx.available(UInt32(burstCapacity))
         if available == 0 { return 0 }
         let (frameCount, descriptorCount) = gather(from, available)
-        if descriptorCount == 0 { return 0 }
+        if descriptorCount == 0 {
+            // The beginning of a frame whose end has not arrived.
+            sockets[from].rx.refresh()
+            return 0
+        }
         let table = publication.pointee.table
         parseBurst(
             frames: burst.frames, available: burst.firstLengths, wireLengths: burst.lengths, count: frameCount,
@@ -122,9 +128,18 @@ struct Worker: ~Copyable {
             } else {
                 burst.lengths[frameCount] &+= descriptor.len
             }
+            if sockets[from].skipsChain {
+                burst.firstLengths[frameCount] = 0
+                sockets[from].skipsChain = descriptor.options & UInt32(clinux_XDP_PKT_CONTD) != 0
+                burst.chainLengths[frameCount] = 1
+                frameCount &+= 1
+                taken = i &+ 1
+                continue
+            }
             chain &+= 1
             if descriptor.options & UInt32(clinux_XDP_PKT_CONTD) == 0 || chain == burstCapacity {
                 burst.chainLengths[frameCount] = UInt8(truncatingIfNeeded: chain)
+                sockets[from].skipsChain = descriptor.options & UInt32(clinux_XDP_PKT_CONTD) != 0
                 frameCount &+= 1
                 taken = i &+ 1
                 chain = 0
@@ -143,7 +158,9 @@ struct Worker: ~Copyable {
         var receivedBytes: UInt64 = 0
         var sentFrames: UInt64 = 0
         var sentBytes: UInt64 = 0
-        var room = sockets[to].tx.room(for: UInt32(burstCapacity))
+        // What a port that is down would take now, it would send when it is up again, under a policy that is gone.
+        var room = sockets[to].isStuck ? 0 : sockets[to].tx.room(for: UInt32(burstCapacity))
+        var mayWait = !sockets[to].isStuck
         for i in 0..<frameCount {
             let bytes = UInt64(burst.lengths[i])
             receivedBytes &+= bytes
@@ -156,9 +173,11 @@ struct Worker: ~Copyable {
                 counters.noted(side, cause, bytes: bytes)
                 cause = .none
             }
-            if cause == .none && chain > UInt32(longestChain) { cause = .frameChain }
+            if chain > UInt32(longestChain) || burst.firstLengths[i] == 0 { cause = .frameChain }
             if cause == .none && room < chain {
-                room = makeRoom(to, chain)
+                if mayWait { room = makeRoom(to, chain) }
+                // Once in a burst: the frames behind this one must not wait for each other.
+                mayWait = room >= chain
                 if room < chain { cause = .transmitFull }
             }
             if cause == .none {
@@ -211,7 +230,8 @@ struct Worker: ~Copyable {
     /// Frames that have left come back to the free stack.
     @inline(__always)
     private mutating func complete(_ i: Int) -> Int {
-        if sockets[i].tx.isPending { kick(i) }
+        let isTime = !sockets[i].isStuck || counters.value(.polls) & (turnsBetweenAttempts - 1) == 0
+        if sockets[i].tx.isPending && isTime { kick(i) }
         let done = sockets[i].completion.available(UInt32.max)
         for k in 0..<done { frames.give(sockets[i].completion.peek(k)) }
         if done > 0 { sockets[i].completion.release(done) }
@@ -243,9 +263,10 @@ struct Worker: ~Copyable {
         for _ in 0..<transmitRetries {
             counters.count(.kicks)
             let error = clinux_kick_tx(sockets[i].descriptor)
+            // EBUSY, ENOBUFS: the driver is full. Others (ENETDOWN, ENXIO): the port is down or gone.
+            sockets[i].isStuck = error != 0 && error != -EAGAIN && error != -EBUSY && error != -ENOBUFS
             if error == 0 { return }
             if error != -EAGAIN {
-                // EBUSY, ENOBUFS: the driver is full. ENETDOWN, ENXIO: no carrier. All pass, or `status` shows them.
                 counters.count(.kickErrors)
                 return
             }
@@ -253,12 +274,17 @@ struct Worker: ~Copyable {
         }
     }
 
-    /// Whether something waits in a TX ring.
+    /// After a sleep every port is worth another attempt.
+    mutating func retryStuckPorts() {
+        for i in 0..<socketCount { sockets[i].isStuck = false }
+    }
+
+    /// Whether something waits in a TX ring that will be taken soon.
     #if !DEBUG
     @_noLocks @_noAllocation
     #endif
     mutating func hasPendingTransmit() -> Bool {
-        for i in 0..<socketCount where sockets[i].tx.isPending { return true }
+        for i in 0..<socketCount where sockets[i].tx.isPending && !sockets[i].isStuck { return true }
         return false
     }
 

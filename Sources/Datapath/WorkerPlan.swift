@@ -25,7 +25,9 @@ struct WorkerPlan {
         let counts = ports.map(\.queues.now)
         let shared = counts.min()!
         let allowed = allowedProcessors()
-        var count = configuration.queues ?? min(shared, max(1, configuration.cpus.isEmpty ? allowed.count : configuration.cpus.count))
+        // One processor stays for everything else; a worker may serve several queues.
+        let processors = configuration.cpus.isEmpty ? max(1, allowed.count - 1) : configuration.cpus.count
+        let count = configuration.queues ?? min(shared, processors)
         guard count >= 1 else { throw DatapathError("using \(count) queues", hint: "--queues takes 1 or more") }
         guard count <= shared else {
             let short = counts[0] == shared ? 0 : 1
@@ -33,7 +35,6 @@ struct WorkerPlan {
                 "using \(count) queues: \(ports[short].name) has \(shared) (its driver offers \(ports[short].queues.most))",
                 hint: "try: ethtool -L \(ports[short].name) combined \(count)")
         }
-        count = max(1, count)
         for cpu in configuration.cpus where !allowed.contains(cpu) {
             throw DatapathError(
                 "pinning a worker to processor \(cpu), which this process may not use",

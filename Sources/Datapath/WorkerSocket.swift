@@ -12,6 +12,10 @@ struct WorkerSocket: ~Copyable {
     let descriptor: Int32
     /// Sent, but not completed yet.
     var inFlight: UInt32 = 0
+    /// The port takes nothing (down, or gone): it is asked again now and then.
+    var isStuck = false
+    /// In the middle of a frame in more buffers than a burst holds: its rest is dropped.
+    var skipsChain = false
     /// In the fill ring or with the kernel, to be received into.
     var filled: UInt32 = 0
 

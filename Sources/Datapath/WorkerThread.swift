@@ -107,8 +107,8 @@ final class WorkerThread: @unchecked Sendable {
         clinux_name_thread("sekisho-w\(index)")
         threadID.store(clinux_thread_id(), ordering: .relaxed)
         pinError.store(-clinux_pin_thread(Int32(cpu)), ordering: .relaxed)
-        // Best effort: whoever shares the processor comes after the wire.
-        _ = clinux_set_nice(-20)
+        // Best effort: whoever shares the processor comes after the wire, unless the owner asked for the opposite.
+        if idle != .sleep { _ = clinux_set_nice(-20) }
         // All that must not reach the workers: signals are the main thread's.
         var all = sigset_t()
         sigfillset(&all)
@@ -123,6 +123,7 @@ final class WorkerThread: @unchecked Sendable {
             published.goOffline()
             _ = poll(&waiting, nfds_t(waiting.count), longestSleep)
             published.goOnline()
+            worker.pointee.retryStuckPorts()
         }
         published.goOffline()
     }

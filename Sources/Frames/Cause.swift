@@ -76,8 +76,8 @@ extension Cause {
         CauseDescription(.tcpHeader, "tcp-header", "TCP header length contradicts the segment"),
         CauseDescription(.tcpFlags, "tcp-flags", "TCP flags that no stack sends (NULL, FIN alone, SYN+FIN, SYN+RST, …)"),
         CauseDescription(.udpLength, "udp-length", "UDP length contradicts the datagram"),
-        CauseDescription(.icmpHeader, "icmp-header", "ICMP too short, or an error without the packet it is about"),
-        CauseDescription(.icmpErrorUnrelated, "icmp-error-unrelated", "an ICMP error sent to somebody who did not send the packet in it"),
+        CauseDescription(.icmpHeader, "icmp-header", "ICMP too short, or an error with less or more than the packet it is about"),
+        CauseDescription(.icmpErrorUnrelated, "icmp-error-unrelated", "an ICMP error to or from somebody who had no part in the packet in it"),
         CauseDescription(.neighbourHeader, "neighbour-header", "malformed or forwarded neighbour discovery"),
         CauseDescription(.transportHeader, "transport-header", "a transport header cut short"),
     ]

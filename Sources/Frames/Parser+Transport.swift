@@ -82,7 +82,11 @@ private func parseICMP(
     if isICMPError(type, headers.form) {
         // An error fits one packet (RFC 1812 4.3.2.3, RFC 4443 2.4c).
         guard headers.marks.isEmpty else { return .icmpHeader }
-        return parseEmbedded(frame, at &+ 8, length &- 8, &headers)
+        // And has no room for a message of its own (RFC 1812 4.3.2.3: 576 bytes; RFC 4443 2.4c: 1280).
+        guard length <= (headers.form == .ipv6 ? 1280 - 40 : 576 - 20) else { return .icmpHeader }
+        // Port and protocol unreachable come from the host itself, the others from any router on the way.
+        let isHosts = headers.form == .ipv6 ? type == 1 && code == 4 : type == 3 && (code == 2 || code == 3)
+        return parseEmbedded(frame, at &+ 8, length &- 8, isHosts ? headers.source : nil, &headers)
     }
     setICMPPorts(type, code, &headers)
     return .none
@@ -119,10 +123,11 @@ private func setICMPPorts(_ type: UInt8, _ code: UInt8, _ headers: inout FrameHe
 }
 
 /// Types that carry the packet they are about. Redirect (5, 137) is not among
-/// them: it changes routes, and passes only by a rule of its own.
+/// them: it changes routes, and passes only by a rule of its own; nor source quench (4),
+/// which nobody may send (RFC 6633).
 @inline(__always)
 private func isICMPError(_ type: UInt8, _ form: FrameForm) -> Bool {
-    form == .ipv6 ? (1...4).contains(type) : type == 3 || type == 4 || type == 11 || type == 12
+    form == .ipv6 ? (1...4).contains(type) : type == 3 || type == 11 || type == 12
 }
 
 /// The request a reply answers: echo, timestamp, information, address mask
@@ -141,8 +146,10 @@ private func icmpRequest(ofReply type: UInt8, _ form: FrameForm) -> UInt8? {
 
 /// Puts the packet inside an ICMP error into `headers`: the verdict is that of
 /// the conversation it belongs to.
+///
+/// - Parameter sender: who must have received that packet, if only its receiver can send the error.
 private func parseEmbedded(
-    _ frame: WireReader, _ at: Int, _ length: Int, _ headers: inout FrameHeaders
+    _ frame: WireReader, _ at: Int, _ length: Int, _ sender: AddressWords?, _ headers: inout FrameHeaders
 ) -> Cause {
     let receiver = headers.destination
     let isIPv6 = headers.form == .ipv6
@@ -171,7 +178,7 @@ private func parseEmbedded(
         headers.ipProtocol = IPProtocol(rawValue: frame.byte(at &+ 9))
         transport = at &+ headerLength
     }
-    guard headers.source == receiver else { return .icmpErrorUnrelated }
+    guard headers.source == receiver, sender == nil || sender == headers.destination else { return .icmpErrorUnrelated }
     headers.sourcePort = Port(rawValue: 0)
     headers.destinationPort = Port(rawValue: 0)
     let proto = headers.ipProtocol

@@ -313,16 +313,19 @@ private func parseNeighbour(
         // Duplicate address detection has the unspecified source and claims nothing.
         if headers.source != .zero { headers.claimedMAC = frame.mac(6) }
     }
-    // The link-layer option (1 source, 2 target), where there is one, is what the receiver will believe.
+    // The link-layer option, where there is one, is what the receiver will believe: source (1) in a
+    // solicitation, target (2) in an advertisement. Of two, stacks differ in which they take.
     var option = at &+ 24
+    var seen: UInt8 = 0
     while option < end {
         guard option &+ 8 <= end else { return .neighbourHeader }
         let length = Int(frame.byte(option &+ 1)) &* 8
         guard length > 0, option &+ length <= end else { return .neighbourHeader }
         let kind = frame.byte(option)
         if kind == 1 || kind == 2 {
-            guard length == 8 else { return .neighbourHeader }
-            headers.claimedMAC = frame.mac(option &+ 2)
+            guard length == 8, seen & kind == 0 else { return .neighbourHeader }
+            seen |= kind
+            if (kind == 2) == isAdvertisement { headers.claimedMAC = frame.mac(option &+ 2) }
         }
         option &+= length
     }

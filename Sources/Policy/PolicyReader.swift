@@ -13,7 +13,10 @@ public struct PolicyReading: Sendable {
 }
 
 /// Larger files are refused before they are read: a million rules fit.
-public let largestPolicyFile = 512 << 20
+public let largestPolicyFile = 256 << 20
+
+/// Groups in groups in groups: more than this is a mistake, or an attack.
+private let deepestGroup = 32
 
 public struct PolicyReader {
     var diagnostics = Diagnostics()
@@ -285,6 +288,10 @@ public struct PolicyReader {
     private mutating func group(_ name: String, _ path: [String]) -> [AddressPrefix] {
         if let known = groups[name] { return known }
         guard let (entry, members) = groupEntries[name] else { return [] }
+        if path.count > deepestGroup {
+            diagnostics.error("group \"\(name)\" lies more than \(deepestGroup) groups deep", at: entry.keyLocation)
+            return []
+        }
         if path.contains(name) {
             diagnostics.error(
                 "group \"\(name)\" contains itself (\((path + [name]).joined(separator: " → ")))", at: entry.keyLocation)
@@ -440,9 +447,14 @@ public struct PolicyReader {
     }
 
     private mutating func readVLANs(_ value: TOMLValue) -> [VLANID] {
-        list(value, "vlan").compactMap { item in
+        var known: Set<UInt16> = []
+        return list(value, "vlan").compactMap { item in
             guard case .integer(let number) = item.content, (1...4094).contains(number) else {
                 diagnostics.error("a VLAN id is a number from 1 to 4094", at: item.location)
+                return nil
+            }
+            guard known.insert(UInt16(number)).inserted else {
+                diagnostics.warning("VLAN \(number) is listed twice", at: item.location)
                 return nil
             }
             return VLANID(rawValue: UInt16(number))

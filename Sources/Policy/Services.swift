@@ -104,7 +104,7 @@ struct WrittenService {
     /// Why no rule for this type can match, nil if one can.
     static func outsideRules(_ type: UInt8, _ ipProtocol: IPProtocol) -> String? {
         let isICMPv6 = ipProtocol == .icmpv6
-        if isICMPv6 ? (1...4).contains(type) : [3, 4, 11, 12].contains(type) {
+        if isICMPv6 ? (1...4).contains(type) : [3, 11, 12].contains(type) {
             return "ICMP errors pass by the conversation they are about"
         }
         if isICMPv6 ? type == 129 : [0, 14, 16, 18].contains(type) { return "it is an answer, which passes by the rule for its request" }

@@ -69,6 +69,16 @@ final class FakePort {
         rx.publish()
     }
 
+    /// The buffers of a frame arrive one by one, each marked as going on or not.
+    func deliverPiece(_ bytes: [UInt8], goesOn: Bool) {
+        _ = fill.available(1)
+        let address = fill.peek(0) + 256
+        fill.release(1)
+        bytes.withUnsafeBytes { (base + Int(address)).copyMemory(from: $0.baseAddress!, byteCount: bytes.count) }
+        rx.put(xdp_desc(addr: address, len: UInt32(bytes.count), options: goesOn ? 1 : 0))
+        rx.publish()
+    }
+
     /// Takes up to `count` descriptors from the TX ring.
     func transmit(_ count: Int) {
         let available = tx.available(UInt32(count))

@@ -160,6 +160,35 @@ private let denied = FrameBuilder.tcpFrame(40000, 5001, flags: 0x02)
         bed.expectConservation()
     }
 
+    @Test func aFrameWhoseEndComesLateWaitsForIt() throws {
+        let bed = try Bed(policy)
+        bed.outside.deliverPiece(Array(allowed.prefix(40)), goesOn: true)
+        #expect(bed.worker.pointee.poll() == 0)
+        #expect(bed.worker.pointee.poll() == 0)
+        bed.outside.deliverPiece(Array(allowed.dropFirst(40)), goesOn: false)
+        // Headers lie in the first buffer; what is cut inside them is denied, but it is one frame, and it is over.
+        #expect(bed.worker.pointee.poll() + bed.worker.pointee.poll() == 1)
+        #expect(bed.counters.counts(.outside).denied[Int(Cause.truncated.rawValue)].frames == 1)
+        bed.outside.deliver(allowed)
+        #expect(bed.worker.pointee.poll() == 1)
+        bed.expectConservation()
+    }
+
+    @Test(arguments: [Mode.enforce, .monitor])
+    func theRestOfAnEndlessFrameIsNoFrameOfItsOwn(mode: Mode) throws {
+        var source = policy
+        source.mode = mode
+        let bed = try Bed(source, frames: 1024)
+        for _ in 0..<70 { bed.outside.deliverPiece(allowed, goesOn: true) }
+        bed.outside.deliverPiece(allowed, goesOn: false)
+        bed.outside.deliver(allowed)
+        for _ in 0..<4 { _ = bed.worker.pointee.poll() }
+        bed.inside.transmit(200)
+        #expect(bed.inside.sent == [allowed])
+        #expect(bed.counters.counts(.outside).denied[Int(Cause.frameChain.rawValue)].frames == 8)
+        bed.expectConservation()
+    }
+
     @Test func aPortThatSendsNothingCostsFramesButNeverTheLoop() throws {
         let bed = try Bed(policy, frames: 1024, ringSize: 64)
         for _ in 0..<10 {

@@ -175,6 +175,19 @@ private func ipv4(_ build: (inout FrameBuilder) -> Void) -> FrameHeaders {
         let stray = ipv4 { $0.ipv4(from: [10, 3, 1, 1], to: [10, 3, 0, 11], proto: 1, payload: FrameBuilder.icmp(3, 1, payload: packet)) }
         #expect(stray.cause == .icmpErrorUnrelated)
         #expect(ipv4 { $0.ipv4(proto: 1, payload: FrameBuilder.icmp(11, payload: Array(packet.prefix(20)))) }.cause == .icmpHeader)
+        // Port unreachable comes from the host itself, not from a router or a laptop.
+        func portUnreachable(from: [UInt8], _ more: Int = 0) -> Cause {
+            ipv4 {
+                $0.ipv4(
+                    from: from, to: [10, 3, 0, 10], proto: 1,
+                    payload: FrameBuilder.icmp(3, 3, payload: packet + [UInt8](repeating: 0x41, count: more)))
+            }.cause
+        }
+        #expect(portUnreachable(from: [10, 3, 1, 21]) == .none)
+        #expect(portUnreachable(from: [10, 3, 0, 66]) == .icmpErrorUnrelated)
+        // An error has no room for a message: 576 bytes and no more.
+        #expect(portUnreachable(from: [10, 3, 1, 21], 520) == .none)
+        #expect(portUnreachable(from: [10, 3, 1, 21], 521) == .icmpHeader)
     }
 
     // MARK: Not IP
@@ -232,6 +245,11 @@ private func ipv4(_ build: (inout FrameBuilder) -> Void) -> FrameHeaders {
         #expect(neighbour(135).cause == .none)
         #expect(neighbour(136).source.low == 99)
         #expect(neighbour(136, options: [2, 1, 2, 9, 9, 9, 9, 9]).claimedMAC.rawValue == 0x0209_0909_0909)
+        // Two answers to one question: stacks differ in which they believe.
+        let mine: [UInt8] = [2, 1, 2, 9, 9, 9, 9, 9], yours: [UInt8] = [2, 1, 2, 0, 0, 0, 3, 0x0A]
+        #expect(neighbour(136, options: mine + yours).cause == .neighbourHeader)
+        // A source option in an advertisement is nobody's claim.
+        #expect(neighbour(136, options: mine + [1] + yours.dropFirst()).claimedMAC.rawValue == 0x0209_0909_0909)
         #expect(neighbour(135, hopLimit: 64).cause == .neighbourHeader)
         #expect(neighbour(135, options: [1, 0, 0, 0, 0, 0, 0, 0]).cause == .neighbourHeader)
     }

@@ -7,8 +7,6 @@
 /// What the driver says of itself.
 typedef struct {
   char driver[32];
-  char version[32];
-  char bus[32];
 } clinux_driver;
 
 // Each returns 0 or -errno.
@@ -18,19 +16,10 @@ int clinux_driver_info(const char *name, clinux_driver *out);
 /// RX queues in use and the most the driver offers. A driver that cannot say has one.
 int clinux_queues(const char *name, uint32_t *rx, uint32_t *rx_max);
 
-/// RX descriptors of the NIC, now and at most. -EOPNOTSUPP where there are none.
-int clinux_ring_size(const char *name, uint32_t *rx, uint32_t *rx_max);
-
-/// Offloads that change what an XDP program sees.
-enum clinux_offload {
-  CLINUX_OFFLOAD_RX_VLAN = 0,
-  CLINUX_OFFLOAD_TX_VLAN = 1,
-  CLINUX_OFFLOAD_LRO = 2,
-  CLINUX_OFFLOAD_GRO = 3,
-  CLINUX_OFFLOAD_RX_CHECKSUM = 4,
-};
-int clinux_offload_get(const char *name, enum clinux_offload offload, bool *on);
-int clinux_offload_set(const char *name, enum clinux_offload offload, bool on);
+/// Offloads that change what an XDP program sees, by the kernel's names: "rx-vlan-hw-parse". -EOPNOTSUPP where
+/// there is no such thing.
+int clinux_feature_get(const char *name, const char *feature, bool *on);
+int clinux_feature_set(const char *name, const char *feature, bool on);
 
 /// Interface flags (IFF_*), MTU and hardware address.
 int clinux_flags(const char *name, uint32_t *flags);

@@ -65,15 +65,11 @@ uint64_t clinux_xdp_no_socket(const clinux_xdp_program *program);
 /// Detaches and unloads.
 void clinux_xdp_close(clinux_xdp_program *program);
 
-/// Program attached to a port now: its id (0: none), its attach mode (XDP_ATTACHED_*), whether a link holds it, and its name.
+/// Program attached to a port now: its id (0: none) and its name.
 typedef struct {
   uint32_t id;
-  uint8_t mode;
   char name[16];
 } clinux_xdp_attached;
 
 /// 0 or -errno.
 int clinux_xdp_query(int ifindex, clinux_xdp_attached *out);
-
-/// Takes a program that no link holds off a port. 0 or -errno.
-int clinux_xdp_detach(int ifindex, uint8_t mode);

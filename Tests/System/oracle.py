@@ -87,6 +87,10 @@ def judge(rules, packet):
         # Only who sent the packet may be told about it.
         if about.source != packet.destination:
             return Judgement("icmp-error-unrelated", [])
+        # Port and protocol unreachable can only come from who received it.
+        hosts = {"icmp": ((3, 2), (3, 3)), "icmpv6": ((1, 4),)}[packet.protocol]
+        if (packet.kind, packet.code) in hosts and packet.source != about.destination:
+            return Judgement("icmp-error-unrelated", [])
         found = forward(rules, about) + reverse(rules, about)
         return Judgement("" if found else "not-in-policy", found)
     found = forward(rules, packet)

@@ -189,11 +189,11 @@ class World:
                 about = self.packet(1)
             about.later_fragment = False
             version = about.source.version
-            kinds = (3, 4, 11, 12) if version == 4 else (1, 2, 3, 4)
+            kinds = (3, 11, 12) if version == 4 else (1, 2, 3, 4)
             return Packet(
                 rng.choice((about.destination, self.address(version))),
                 about.source if rng.randrange(6) else self.address(version), "icmp" if version == 4 else "icmpv6",
-                kind=rng.choice(kinds), code=rng.randrange(4), vlan=about.vlan, about=about)
+                kind=rng.choice(kinds), code=rng.randrange(5), vlan=about.vlan, about=about)
         packet = self.near_a_rule() if rng.randrange(3) else self.anything()
         if rng.randrange(2):  # the other way
             packet.source, packet.destination = packet.destination, packet.source
@@ -426,7 +426,7 @@ def icmp_error_cases():
     def error(about, to="10.0.0.1", kind=3, code=1, **fields):
         return ether() / IP(**router, dst=to, proto=1, **fields) / Raw(bytes([kind, code, 0, 0, 0, 0, 5, 0xDC]) + about)
 
-    for kind in (3, 4, 11, 12):
+    for kind in (3, 11, 12):
         yield error(conversation, kind=kind), "", f"error {kind} about the client's packet"
         yield error(reply, to="10.0.0.2", kind=kind), "", f"error {kind} about the server's packet"
         yield error(conversation, to="10.0.0.2", kind=kind), "icmp-error-unrelated", f"error {kind} to who did not send"
@@ -446,6 +446,11 @@ def icmp_error_cases():
     yield error(bytes(IP(**V4, proto=1) / ICMP(type=8) / b"ping")), "", "error about a ping"
     yield error(bytes(IP(src=V4["dst"], dst=V4["src"], proto=1) / ICMP(type=8)), to="10.0.0.2"), "not-in-policy", "… from the server"
     # Redirects change routes: never by an allowed conversation.
+    yield error(conversation, kind=4), "not-in-policy", "a source quench, which nobody may send (RFC 6633)"
+    yield error(conversation, code=3), "icmp-error-unrelated", "port unreachable from a router"
+    yield error(conversation, code=2), "icmp-error-unrelated", "protocol unreachable from a router"
+    yield error(conversation + bytes(548 - len(conversation))), "", "an error of 576 bytes"
+    yield error(conversation + bytes(549 - len(conversation))), "icmp-header", "an error of 577 bytes: something is in it"
     yield error(conversation, kind=5), "not-in-policy", "a redirect about the client's packet"
 
     six = bytes(IPv6(**V6) / TCP(sport=40000, dport=5000) / b"x")

@@ -179,6 +179,11 @@ HOSTILE = {
     "thousands of errors": b"version = 1\n" + b"".join(b"k%d = 1\n" % i for i in range(20000)),
     "only a carriage return": b"\r",
     "a lone quote": b'"',
+    "a thousand groups in groups":
+        b"version = 1\n[groups]\n" + b"".join(b'g%d = ["g%d"]\n' % (i, i + 1) for i in range(1000)) + b'g1000 = ["10.0.0.1"]\n',
+    "networks times networks":
+        b"version = 1\n[[allow]]\nid = 'a'\nfrom = [" + b",".join(b"'10.%d.%d.0/24'" % (i // 250, i % 250) for i in range(3000))
+        + b"]\nto = [" + b",".join(b"'11.%d.%d.0/24'" % (i // 250, i % 250) for i in range(3000)) + b"]\nservice = 'tcp/1'\n",
     # Assertions of the TOML library, found by feeding it a million mutations of a policy.
     "three brackets": b"version = 1\n[[[allow]]]\n",
     "a table without a name": b"version = 1\n[=]\n",
@@ -192,7 +197,7 @@ HOSTILE = {
 HARMLESS = {
     "byte order mark and CRLF": "\ufeffversion = 1\r\nname = \"\u00e9\U0001f600\"\r\n".encode(),
     "the end of time": b'version = 1\n[[allow]]\nid="a"\nfrom="10.0.0.1"\nto="10.0.0.2"\nservice="tcp/1"\nexpires = 9999-12-31T23:59:59-23:59\n',
-    "groups in groups": b"version = 1\n[groups]\n" + b"".join(b'g%d = ["g%d"]\n' % (i, i + 1) for i in range(1000)) + b'g1000 = ["10.0.0.1"]\n',
+    "groups in groups": b"version = 1\n[groups]\n" + b"".join(b'g%d = ["g%d"]\n' % (i, i + 1) for i in range(30)) + b'g30 = ["10.0.0.1"]\n',
 }
 
 

@@ -4,7 +4,7 @@ import Frames
 
 /// Addresses and ports one check may compare: some 20 ms. Every exact key has been checked before; this is for what
 /// lies between the keys.
-private let comparisonBudget = 2_000_000
+private let comparisonBudget = 500_000
 private let samplesAtMost = 2048
 
 extension CompiledTable {

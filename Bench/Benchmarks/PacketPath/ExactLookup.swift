@@ -18,11 +18,12 @@ func conversations(_ count: Int) -> [ExactTable.Conversation] {
     }
 }
 
-/// A million questions in random order: all in the table, or none.
+/// Questions in random order: all in the table, or none. A quarter of a million, asked four times: in the data path keys
+/// come from headers just parsed, not from a list as large as the table.
 func questions(_ known: [ExactTable.Conversation], hit: Bool) -> [ExactTable.Conversation] {
     var random = SplitMix(7)
     let strangers = hit ? known : conversations(known.count + 1)
-    return (0..<million).map { _ in strangers.randomElement(using: &random)! }
+    return (0..<million / 4).map { _ in strangers.randomElement(using: &random)! }
 }
 
 func exactBenchmarks() {
@@ -42,7 +43,9 @@ func exactBenchmarks() {
             let asked = Lazy { questions(known.value, hit: hit) }
             let kind = hit ? "hit" : "miss"
             Benchmark("exact \(name) \(kind)") { _ in
-                let hits = asked.value.withUnsafeBufferPointer { table.value.hits($0.baseAddress!, count: million) }
+                let asked = asked.value, table = table.value
+                var hits = 0
+                for _ in 0..<4 { hits += asked.withUnsafeBufferPointer { table.hits($0.baseAddress!, count: million / 4) } }
                 precondition(hit ? hits == million : hits < million / 100)
                 blackHole(hits)
             }
@@ -50,7 +53,9 @@ func exactBenchmarks() {
             Benchmark("Dictionary \(name) \(kind)") { _ in
                 let dictionary = dictionary.value
                 var hits = 0
-                for word in words.value where dictionary[word] != nil { hits += 1 }
+                for _ in 0..<4 {
+                    for word in words.value where dictionary[word] != nil { hits += 1 }
+                }
                 blackHole(hits)
             }
         }

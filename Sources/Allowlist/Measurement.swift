@@ -1,4 +1,4 @@
-// The exact tier by itself, for benchmarks.
+// The tiers by themselves, for benchmarks.
 
 import Frames
 
@@ -51,6 +51,35 @@ public final class ExactTable {
             table.lookUp(keys, n, scratch)
             for i in 0..<n { hits &+= scratch.references[i] == noReference ? 0 : 1 }
             at &+= n
+        }
+        return hits
+    }
+}
+
+/// The label tier of a table: network rules, the sender taken for the client.
+@_spi(Measurement)
+public final class NetworkLookup {
+    private let table: CompiledTable
+    private let memory = JudgeMemory()
+
+    public init(_ table: CompiledTable) { self.table = table }
+
+    /// Looks parsed headers up in batches of `burstCapacity`; `count` is a multiple of it.
+    ///
+    /// - Returns: how many some rule allows.
+    @inline(never)
+    public func hits(_ headers: UnsafePointer<FrameHeaders>, count: Int) -> Int {
+        var hits = 0
+        let scratch = memory.scratch, view = table.view
+        for i in 0..<burstCapacity { scratch.list4[i] = UInt8(i) }
+        for burst in 0..<count / burstCapacity {
+            let at = headers + burst &* burstCapacity
+            for i in 0..<burstCapacity { scratch.found[i] = Verdict.noRule }
+            view.pointee.labels.findLabels(at, scratch.list4, burstCapacity, scratch.labels)
+            view.pointee.labels.lookUp(
+                at, scratch.list4, burstCapacity, isReply: false, from: .outside, view.pointee.references, scratch.labels,
+                found: scratch.found)
+            for i in 0..<burstCapacity { hits &+= scratch.found[i] == Verdict.noRule ? 0 : 1 }
         }
         return hits
     }

@@ -38,5 +38,5 @@ struct PolicyFile {
 /// `--control`.
 struct ControlOption: ParsableArguments {
     @Option(help: ArgumentHelp("Control socket of the bridge.", valueName: "socket"))
-    var control = "/run/sekisho/control.sock"
+    var control = defaultControlSocket
 }

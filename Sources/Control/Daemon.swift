@@ -46,6 +46,7 @@ public final class Daemon: @unchecked Sendable {
     private var appliedAt = ContinuousClock().now
     /// When the running policy must be compiled anew because a rule's time is over; seconds since 1970.
     private var nextExpiry: Int64?
+    private var links: [String: LinkState] = [:]
     private var processorTimes: [Int: (ticks: UInt64, at: ContinuousClock.Instant, percent: Double)] = [:]
 
     public init(_ configuration: DaemonConfiguration, log: Logger) {
@@ -129,8 +130,24 @@ public final class Daemon: @unchecked Sendable {
                     usleep(20_000)
                 }
             }
-            state.withLock { sampleProcessors() }
+            state.withLock {
+                sampleProcessors()
+                noteLinks()
+            }
             expireRules()
+        }
+    }
+
+    /// Says when a cable or a port comes or goes.
+    private func noteLinks() {
+        for (port, now) in bridge?.links ?? [] {
+            defer { links[port] = now }
+            guard let before = links[port], before != now else { continue }
+            switch now {
+            case .up: log.info("\(port): link up")
+            case .down: log.warning("\(port): link down; nothing passes")
+            case .gone: log.error("\(port): the port is gone (removed or renamed); start the bridge again when it is back")
+            }
         }
     }
 

@@ -99,6 +99,14 @@ public final class Bridge {
 
     public var table: CompiledTable? { publisher.table }
 
+    /// What can be told of each port at a glance, inside first.
+    public var links: [(port: String, state: LinkState)] {
+        programs.map { program in
+            let port = program.port
+            return (port.name, !port.exists ? .gone : port.hasCarrier ? .up : .down)
+        }
+    }
+
     /// Linux thread ids of the workers, in their order.
     public var workerThreadIDs: [Int] { threads.map(\.id) }
 
@@ -249,6 +257,13 @@ extension UInt32 {
 }
 
 // MARK: - What can be read while it runs
+
+/// A port's cable, as far as the port knows.
+public enum LinkState: String, Sendable {
+    case up, down
+    /// The port was removed or renamed; the bridge must be started again.
+    case gone
+}
 
 /// A port as it is now.
 public struct PortSnapshot: Sendable {

@@ -18,6 +18,9 @@ public struct NetworkPort: Sendable {
         self.index = Int32(index)
     }
 
+    /// Whether the name still means this port.
+    public var exists: Bool { if_nametoindex(name) == UInt32(index) }
+
     public var mtu: Int {
         var value: UInt32 = 0
         return clinux_mtu(name, &value) == 0 ? Int(value) : 0

@@ -220,21 +220,6 @@ private struct PilotSearch {
 
     private static let free: UInt32 = 0xFFFF_FFFF
 
-    init(
-        sorted: UnsafeMutablePointer<Placed>, starts: UnsafeMutablePointer<UInt32>,
-        owners: UnsafeMutablePointer<UInt32>, pilots: UnsafeMutablePointer<UInt8>,
-        order: UnsafeMutablePointer<UInt32>, bucketCount: Int, slotCount: Int, evictionsLeft: Int
-    ) {
-        self.sorted = sorted
-        self.starts = starts
-        self.owners = owners
-        self.pilots = pilots
-        self.order = order
-        self.bucketCount = bucketCount
-        self.slotCount = slotCount
-        self.evictionsLeft = evictionsLeft
-    }
-
     mutating func placeAll() -> Bool {
         owners.initialize(repeating: Self.free, count: slotCount)
         orderBySize()

@@ -162,11 +162,11 @@ public struct Doctor {
             add(.problem, name, "it belongs to \(master)", "frames would go two ways", "ip link set dev \(name) nomaster")
         }
         if let attached = port.attachedProgram {
-            attached.name.hasPrefix("sekisho")
+            attached.isOurs
                 ? add(.good, name, "a sekisho bridges it (XDP program \(attached.name), id \(attached.id))")
                 : add(.warning, name, "an XDP program is attached (\(attached.name), id \(attached.id))", "only one can be", "ip link set dev \(name) xdp off")
         }
-        let isOurs = port.attachedProgram?.name.hasPrefix("sekisho") == true
+        let isOurs = port.attachedProgram?.isOurs == true
         offload(port, .rxVLAN, "the NIC strips VLAN tags before XDP sees them; sekisho run turns it off")
         offload(port, .rxServiceVLAN, "the NIC strips service tags (QinQ) before XDP sees them; sekisho run turns it off")
         offload(port, .lro, "the NIC joins segments: not what was sent; sekisho run turns it off")

@@ -144,11 +144,11 @@ public final class Bridge {
             }
             // A process that was just killed is still being taken apart.
             if waited >= releasePatience {
-                let found = port.attachedProgram.map { "\($0.name), id \($0.id)" } ?? "unknown"
-                let isOurs = port.attachedProgram?.name.hasPrefix("sekisho") == true
+                let attached = port.attachedProgram
+                let found = attached.map { "\($0.name), id \($0.id)" } ?? "unknown"
                 throw DatapathError(
                     "attaching the XDP program to \(port.name), which has one already (\(found))", code: native,
-                    hint: isOurs
+                    hint: attached?.isOurs == true
                         ? "another sekisho bridges this port; stop it first"
                         : "if you do not need it: ip link set dev \(port.name) xdp off")
             }
@@ -169,12 +169,8 @@ public final class Bridge {
                 for (index, worker) in plan.workers.enumerated() {
                     try bind(index, worker, plan, ports, flags | (plan.needsChains ? UInt16(clinux_XDP_USE_SG) : 0))
                 }
-                socketModes = ports.indices.map { port in
-                    sockets.allSatisfy { worker in
-                        worker.enumerated().allSatisfy { index, socket in
-                            (index < plan.workers[0].queues[0].count ? 0 : 1) != port || socket.mode == .zeroCopy
-                        }
-                    } ? .zeroCopy : .copy
+                socketModes = ports.map { port in
+                    sockets.joined().allSatisfy { $0.port != port.name || $0.mode == .zeroCopy } ? .zeroCopy : .copy
                 }
                 return
             } catch {

@@ -23,6 +23,8 @@ struct RingSizes {
 
 /// An open socket and its mappings; closed when it goes away.
 final class XSKSocket {
+    /// Name of the port it is for.
+    let port: String
     let descriptor: Int32
     private let mappings: [(UnsafeMutableRawPointer, Int)]
     let rx: RingMemory
@@ -97,6 +99,7 @@ final class XSKSocket {
             for (at, size) in mappings { munmap(at, size) }
             throw fail("mapping the rings")
         }
+        self.port = port
         descriptor = fd
         self.mappings = mappings
         self.rx = rx

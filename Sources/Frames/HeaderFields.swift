@@ -26,7 +26,6 @@ public struct EtherType: RawRepresentable, Hashable, Sendable {
     /// An LLC frame (802.3 length field) is named by its destination service
     /// access point, 0…255: values no EtherType has.
     @inlinable public static func llc(dsap: UInt8) -> EtherType { EtherType(rawValue: UInt16(dsap)) }
-    @inlinable public var isLLC: Bool { rawValue < 0x100 }
 
     @inlinable @inline(__always) public var isVLANTag: Bool { self == .vlan || self == .serviceVLAN || self == .oldServiceVLAN }
 }

@@ -26,6 +26,8 @@ public struct BridgeConfiguration: Sendable {
 
 /// Frames a worker has for each socket. Twice the RX ring, so that as many can wait for reception as can be on their way out.
 private let framesPerSocket = 4096
+/// Looks at the workers before the publisher yields: about a millisecond.
+private let spinsBeforeYield = 50_000
 /// How long to wait for the kernel to let go of what a process that has just ended held, in milliseconds.
 private let releasePatience = 3000
 
@@ -89,7 +91,8 @@ public final class Bridge {
         var spins = 0
         while !publisher.isQuiescent {
             spins += 1
-            if spins < 2000 { clinux_spin_hint() } else { sched_yield() }
+            // A burst takes microseconds; whoever yields before it ends gets the processor back milliseconds later.
+            if spins < spinsBeforeYield { clinux_spin_hint() } else { sched_yield() }
             if spins % 256 == 0, begin.duration(to: clock.now) > .milliseconds(patience) { return nil }
         }
         let waited = begin.duration(to: clock.now)

@@ -109,4 +109,7 @@ public struct WrittenAddress: Sendable {
 
     /// A protocol's name or number.
     public static func ipProtocol(_ name: String) -> IPProtocol? { WrittenService.ipProtocol(name) }
+
+    /// A host or a network; nil if it is neither, or has host bits set.
+    public static func network(_ text: String) -> AddressPrefix? { try? AddressPrefix(written: text) }
 }

@@ -57,6 +57,8 @@ public func judgeBurst(
 ) {
     var n4 = 0
     var n6 = 0
+    // In registers: what is written below could lie, for all the compiler knows, where these are read from.
+    let list4 = scratch.list4, list6 = scratch.list6
     for i in 0..<count {
         let form = headers[i].form
         var cause = headers[i].cause
@@ -64,12 +66,14 @@ public func judgeBurst(
             if form == .ipv4 || form == .ipv6 {
                 if headers[i].marks.contains(.laterFragment) {
                     cause = .fragmentUntracked
+                } else if form == .ipv4 {
+                    cause = .notInPolicy
+                    list4[n4] = UInt8(truncatingIfNeeded: i)
+                    n4 &+= 1
                 } else {
                     cause = .notInPolicy
-                    scratch.list4[n4] = UInt8(truncatingIfNeeded: i)
-                    scratch.list6[n6] = UInt8(truncatingIfNeeded: i)
-                    n4 &+= form == .ipv4 ? 1 : 0
-                    n6 &+= form == .ipv6 ? 1 : 0
+                    list6[n6] = UInt8(truncatingIfNeeded: i)
+                    n6 &+= 1
                 }
             } else {
                 // Neighbour discovery is IPv6's ARP, and passes where ARP does.
@@ -109,21 +113,27 @@ private func keyKind(_ marks: FrameMarks, isReply: Bool) -> UInt32 {
     UInt32(marks.rawValue & (isReply ? FrameMarks.neverReverse.rawValue : FrameMarks.neverForward.rawValue))
 }
 
+@inline(__always)
+func buildKeys4(_ headers: UnsafePointer<FrameHeaders>, isReply: Bool, _ scratch: JudgeScratch, _ n: Int) {
+    let list = scratch.list4, keys = scratch.exact4.keys
+    for i in 0..<n {
+        let frame = headers + Int(list[i])
+        let source = UInt32(truncatingIfNeeded: frame.pointee.source.low)
+        let destination = UInt32(truncatingIfNeeded: frame.pointee.destination.low)
+        keys[i] = Key4(
+            client: isReply ? destination : source, server: isReply ? source : destination,
+            port: (isReply ? frame.pointee.sourcePort : frame.pointee.destinationPort).rawValue,
+            ipProtocol: frame.pointee.ipProtocol.rawValue, kind: keyKind(frame.pointee.marks, isReply: isReply))
+    }
+}
+
 /// - Returns: how many frames of the list are still not allowed; they stay in it, in order.
 @inline(__always)
 private func judgeExact4(
     _ table: UnsafePointer<TableView>, _ headers: UnsafePointer<FrameHeaders>, _ side: Side, isReply: Bool,
     _ scratch: JudgeScratch, _ n: Int, _ verdicts: UnsafeMutablePointer<Verdict>
 ) -> Int {
-    for i in 0..<n {
-        let frame = headers + Int(scratch.list4[i])
-        let source = UInt32(truncatingIfNeeded: frame.pointee.source.low)
-        let destination = UInt32(truncatingIfNeeded: frame.pointee.destination.low)
-        scratch.exact4.keys[i] = Key4(
-            client: isReply ? destination : source, server: isReply ? source : destination,
-            port: (isReply ? frame.pointee.sourcePort : frame.pointee.destinationPort).rawValue,
-            ipProtocol: frame.pointee.ipProtocol.rawValue, kind: keyKind(frame.pointee.marks, isReply: isReply))
-    }
+    buildKeys4(headers, isReply: isReply, scratch, n)
     table.pointee.exact4.lookUp(n, scratch.exact4)
     return settle(
         headers, table.pointee.references, scratch.exact4.references, scratch.list4, n, side, isReply: isReply, verdicts)
@@ -158,9 +168,17 @@ private func settle(
     for i in 0..<n {
         let place = list[i]
         let frame = headers + Int(place)
-        let rule = references.resolve(
-            found[i], clientSide: clientSide(frame.pointee, isReply: isReply, from: side), vlan: frame.pointee.vlan)
         list[left] = place
+        // Most are one rule or none; the side and the VLAN matter to lists only.
+        var rule = found[i]
+        if rule & RuleReferences.listBit != 0 {
+            if rule == noReference {
+                left &+= 1
+                continue
+            }
+            rule = references.resolve(
+                rule, clientSide: clientSide(frame.pointee, isReply: isReply, from: side), vlan: frame.pointee.vlan)
+        }
         left &+= record(rule, frame, isReply: isReply, verdicts + Int(place)) ? 0 : 1
     }
     return left

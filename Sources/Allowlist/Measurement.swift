@@ -84,3 +84,36 @@ public final class NetworkLookup {
         return hits
     }
 }
+
+/// The stages of a verdict, one by one, over headers parsed before.
+@_spi(Measurement)
+public final class VerdictStages {
+    private let table: CompiledTable
+    private let memory = JudgeMemory()
+    private let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: burstCapacity)
+
+    public init(_ table: CompiledTable) { self.table = table }
+    deinit { verdicts.deallocate() }
+
+    /// Keys of `count` ≤ `burstCapacity` IPv4 frames, the sender taken for the client.
+    @inline(never)
+    public func keys(_ headers: UnsafePointer<FrameHeaders>, count: Int) {
+        let scratch = memory.scratch
+        for i in 0..<count { scratch.list4[i] = UInt8(truncatingIfNeeded: i) }
+        buildKeys4(headers, isReply: false, scratch, count)
+    }
+
+    /// Looks up the keys made before.
+    @inline(never)
+    public func lookUp(count: Int) { table.view.pointee.exact4.lookUp(count, memory.scratch.exact4) }
+
+    /// Everything: both ways round if need be.
+    ///
+    /// - Returns: frames allowed.
+    @inline(never)
+    public func judge(_ frames: UnsafePointer<UnsafeRawPointer>, _ headers: UnsafePointer<FrameHeaders>, count: Int) -> Int {
+        judgeBurst(
+            table.view, frames: frames, headers: headers, count: count, from: .outside, scratch: memory.scratch, verdicts: verdicts)
+        return Int(truncatingIfNeeded: count) - (0..<count).reduce(0) { $0 &+ (verdicts[$1].isAllowed ? 0 : 1) }
+    }
+}

@@ -115,39 +115,50 @@ extension PerfectTable {
 
     @inline(__always)
     private func lookUpInCache(_ keys: UnsafePointer<Key>, _ n: Int, _ scratch: LookupScratch<Key>) {
-        let table = self
+        // In registers: see `judgeBurst`.
+        let seed = seed, bucketCount = bucketCount, pilots = pilots, slots = slots, slotsPerPart = slotsPerPart
+        let references = scratch.references
         for i in 0..<n {
             let key = keys[i]
-            let (bucket, rest) = Self.split(key.hash(table.seed), table.bucketCount)
-            let pilot = table.pilots[Int(truncatingIfNeeded: bucket)]
-            let slot = table.slots + Int(truncatingIfNeeded: Self.displaced(rest, pilot, table.slotsPerPart))
-            scratch.references[i] = Self.compare(slot, key)
+            let (bucket, rest) = Self.split(key.hash(seed), bucketCount)
+            let pilot = pilots[Int(truncatingIfNeeded: bucket)]
+            let slot = slots + Int(truncatingIfNeeded: Self.displaced(rest, pilot, slotsPerPart))
+            references[i] = Self.compare(slot, key)
         }
     }
 
     @inline(__always)
     private func lookUpWithPrefetch(_ keys: UnsafePointer<Key>, _ n: Int, _ scratch: LookupScratch<Key>) {
-        let table = self
-        if Int(truncatingIfNeeded: table.bucketCount) > pilotsWithoutPrefetch {
+        let seed = seed, bucketCount = bucketCount, pilots = pilots, slots = slots, slotsPerPart = slotsPerPart
+        let partShift = partShift
+        let references = scratch.references, places = scratch.slots, rests = scratch.rests
+        @inline(__always)
+        func slot(_ bucket: UInt64, _ rest: UInt64) -> UnsafePointer<Key> {
+            let base = (bucket &>> partShift) &* slotsPerPart
+            return slots
+                + Int(truncatingIfNeeded: base &+ Self.displaced(rest, pilots[Int(truncatingIfNeeded: bucket)], slotsPerPart))
+        }
+        if Int(truncatingIfNeeded: bucketCount) > pilotsWithoutPrefetch {
             for i in 0..<n {
-                let (bucket, rest) = Self.split(keys[i].hash(table.seed), table.bucketCount)
-                clinux_prefetch(table.pilots + Int(truncatingIfNeeded: bucket))
-                scratch.rests[i] = rest
-                scratch.references[i] = UInt32(truncatingIfNeeded: bucket)
+                let (bucket, rest) = Self.split(keys[i].hash(seed), bucketCount)
+                clinux_prefetch(pilots + Int(truncatingIfNeeded: bucket))
+                rests[i] = rest
+                references[i] = UInt32(truncatingIfNeeded: bucket)
             }
             for i in 0..<n {
-                scratch.slots[i] = table.slot(bucket: UInt64(scratch.references[i]), rest: scratch.rests[i])
-                Self.prefetch(scratch.slots[i])
+                let place = slot(UInt64(references[i]), rests[i])
+                places[i] = place
+                Self.prefetch(place)
             }
         } else {
             for i in 0..<n {
-                let (bucket, rest) = Self.split(keys[i].hash(table.seed), table.bucketCount)
-                let slot = table.slot(bucket: bucket, rest: rest)
-                scratch.slots[i] = slot
-                Self.prefetch(slot)
+                let (bucket, rest) = Self.split(keys[i].hash(seed), bucketCount)
+                let place = slot(bucket, rest)
+                places[i] = place
+                Self.prefetch(place)
             }
         }
-        for i in 0..<n { scratch.references[i] = Self.compare(scratch.slots[i], keys[i]) }
+        for i in 0..<n { references[i] = Self.compare(places[i], keys[i]) }
     }
 
     /// Without a branch: a miss costs what a hit costs.

@@ -14,13 +14,22 @@ public struct BridgeConfiguration: Sendable {
     /// Processors of the workers, in their order; empty: the last ones this process may use.
     public var cpus: [Int]
     public var idle: IdlePolicy
+    /// One frame in so many is timed; 0: none.
+    public var latencySample: Int
 
-    public init(inside: String, outside: String, queues: Int? = nil, cpus: [Int] = [], idle: IdlePolicy = .hybrid) {
+    /// Rare enough to cost nothing (docs/performance.md), often enough for a percentile of a busy second.
+    public static let usualLatencySample = 64
+
+    public init(
+        inside: String, outside: String, queues: Int? = nil, cpus: [Int] = [], idle: IdlePolicy = .hybrid,
+        latencySample: Int = BridgeConfiguration.usualLatencySample
+    ) {
         self.inside = inside
         self.outside = outside
         self.queues = queues
         self.cpus = cpus
         self.idle = idle
+        self.latencySample = latencySample
     }
 }
 
@@ -40,6 +49,8 @@ public final class Bridge {
     private var sockets: [[XSKSocket]] = []
     private var threads: [WorkerThread] = []
     private let publisher: TablePublisher
+    /// Marks the frames that the XDP programs have timed.
+    private let latencyTag = UInt16.random(in: 1...UInt16.max)
     public private(set) var socketModes: [SocketMode] = []
     /// What was changed on the ports, for the log.
     public var preparationNotes: [String] {
@@ -71,11 +82,15 @@ public final class Bridge {
     public func start(_ table: CompiledTable, ruleNames: [String]) throws(DatapathError) {
         publisher.publish(table, ruleNames: ruleNames)
         for thread in threads { try thread.start() }
+        for program in programs { try program.setSampling(gap: configuration.latencySample, tag: latencyTag) }
         // Only now do frames come: the workers are there to take them.
         for (port, program) in programs.enumerated() {
             for (queue, descriptor) in queueDescriptors[port] { try program.set(socket: descriptor, queue: queue) }
         }
     }
+
+    /// Side and queue of each worker's sockets, in their order.
+    private var socketPlaces: [[(side: Side, queue: Int)]] = []
 
     /// Sockets by port and queue.
     private var queueDescriptors: [[(Int, Int32)]] = [[], []]
@@ -180,6 +195,7 @@ public final class Bridge {
                 failure = error
                 threads = []
                 sockets = []
+                socketPlaces = []
                 queueDescriptors = [[], []]
             }
         }
@@ -197,7 +213,9 @@ public final class Bridge {
         for (port, queues) in worker.queues.enumerated() {
             for queue in queues {
                 own.append(
-                    try XSKSocket(port: ports[port].name, queue: queue, frames: frames, isFirst: own.isEmpty, sizes: sizes))
+                    try XSKSocket(
+                        port: ports[port].name, queue: queue, frames: frames, isFirst: own.isEmpty, sizes: sizes,
+                        stamped: try programs[port].stampedFrames(queue: queue)))
             }
         }
         let rings = UnsafeMutablePointer<WorkerSocket>.allocate(capacity: socketCount)
@@ -205,12 +223,12 @@ public final class Bridge {
             (rings + i).initialize(
                 to: WorkerSocket(
                     rx: socket.rx, tx: socket.tx, fill: socket.fill, completion: socket.completion,
-                    descriptor: socket.descriptor))
+                    descriptor: socket.descriptor, stamped: socket.stamped))
         }
         let published = publisher.view(index)
         var loop = Worker(
             index: index, frames: frames, sockets: rings, insideCount: worker.queues[0].count,
-            outsideCount: worker.queues[1].count, published: published, counters: .allocate())
+            outsideCount: worker.queues[1].count, published: published, counters: .allocate(), latencyTag: latencyTag)
         loop.prepare()
         var i = 0
         for (port, queues) in worker.queues.enumerated() {
@@ -226,6 +244,8 @@ public final class Bridge {
                 index: index, cpu: worker.cpu, idle: configuration.idle, worker: loop, published: published,
                 descriptors: own.map(\.descriptor)))
         sockets.append(own)
+        socketPlaces.append(
+            worker.queues.enumerated().flatMap { port, queues in queues.map { (Side(rawValue: UInt8(port))!, $0) } })
     }
 
     private static func bind(
@@ -331,6 +351,28 @@ extension Bridge {
         }
         return BridgeSnapshot(
             ports: ports, workers: threads.map(\.snapshot), directions: directions, ruleHits: publisher.hits())
+    }
+}
+
+extension Bridge {
+    /// Latencies of timed frames since the start, of those queues, verdicts and stages that have any.
+    public func latencies() -> [LatencySeries] {
+        var series: [LatencySeries] = []
+        for (index, thread) in threads.enumerated() {
+            for (socket, place) in socketPlaces[index].enumerated() {
+                for isAllowed in [true, false] {
+                    for stage in LatencyStage.allCases {
+                        let histogram = thread.latency.histogram(socket: socket, isAllowed: isAllowed, stage: stage)
+                        if histogram.counts.isEmpty { continue }
+                        series.append(
+                            LatencySeries(
+                                from: place.side, queue: place.queue, worker: index, isAllowed: isAllowed, stage: stage,
+                                histogram: histogram))
+                    }
+                }
+            }
+        }
+        return series
     }
 }
 

@@ -30,6 +30,24 @@ struct RingMemory {
     }
 }
 
+/// Where a loop over a ring is. A copy: kept in registers for a burst, and given back.
+struct RingCursor<Entry: BitwiseCopyable>: BitwiseCopyable {
+    let entries: UnsafeMutablePointer<Entry>
+    let mask: UInt32
+    var next: UInt32
+
+    /// Writes an entry. The caller has made sure of room.
+    @inline(__always)
+    mutating func put(_ entry: Entry) {
+        entries[Int(next & mask)] = entry
+        next &+= 1
+    }
+
+    /// The entry `offset` places ahead.
+    @inline(__always)
+    func peek(_ offset: UInt32) -> Entry { entries[Int((next &+ offset) & mask)] }
+}
+
 /// The side that writes entries: fill and TX rings.
 struct ProducerRing<Entry: BitwiseCopyable>: ~Copyable {
     let memory: RingMemory
@@ -64,6 +82,12 @@ struct ProducerRing<Entry: BitwiseCopyable>: ~Copyable {
         assert(limit != next)
         entries[Int(next & mask)] = entry
         next &+= 1
+    }
+
+    /// For a loop; what it puts is the ring's when it is set back.
+    var cursor: RingCursor<Entry> {
+        @inline(__always) get { RingCursor(entries: entries, mask: mask, next: next) }
+        @inline(__always) set { next = newValue.next }
     }
 
     /// Hands all that was put to the consumer.
@@ -113,6 +137,10 @@ struct ConsumerRing<Entry: BitwiseCopyable>: ~Copyable {
     /// Looks at the producer's index again although not all that is known was read.
     @inline(__always)
     mutating func refresh() { limit = memory.producer.pointee.load(ordering: .acquiring) }
+
+    /// For a loop over what `available` has shown.
+    @inline(__always)
+    var cursor: RingCursor<Entry> { RingCursor(entries: entries, mask: mask, next: next) }
 
     /// The entry `offset` places ahead, which `available` has shown.
     @inline(__always)

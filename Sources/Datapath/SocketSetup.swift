@@ -26,6 +26,8 @@ final class XSKSocket {
     /// Name of the port it is for.
     let port: String
     let descriptor: Int32
+    /// The XDP program's count of timed frames of this queue.
+    let stamped: UnsafeMutablePointer<Counter>
     private let mappings: [(UnsafeMutableRawPointer, Int)]
     let rx: RingMemory
     let tx: RingMemory
@@ -34,9 +36,11 @@ final class XSKSocket {
 
     /// Opens a socket and its rings; not bound yet.
     ///
+    /// - Parameter stamped: see there.
     /// - Parameter frames: registered as this socket's UMEM if it is the first of its worker.
     init(
-        port: String, queue: Int, frames: borrowing FrameMemory, isFirst: Bool, sizes: RingSizes
+        port: String, queue: Int, frames: borrowing FrameMemory, isFirst: Bool, sizes: RingSizes,
+        stamped: UnsafeMutablePointer<Counter>
     ) throws(DatapathError) {
         let subject = "\(port) queue \(queue)"
         let fd = socket(AF_XDP, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
@@ -100,6 +104,7 @@ final class XSKSocket {
             throw fail("mapping the rings")
         }
         self.port = port
+        self.stamped = stamped
         descriptor = fd
         self.mappings = mappings
         self.rx = rx

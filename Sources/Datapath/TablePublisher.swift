@@ -7,6 +7,7 @@
 // about to sleep in the kernel says that it uses none.
 
 import Allowlist
+import Glibc
 import Synchronization
 
 /// What the pointer leads to.
@@ -57,6 +58,7 @@ final class TablePublisher {
     private(set) var pastHits: [String: UInt64] = [:]
 
     private static let line = 128
+    private static let hugePage = 2 << 20
 
     private struct Owned {
         let table: CompiledTable
@@ -95,8 +97,11 @@ final class TablePublisher {
         for worker in 0..<workerCount {
             // Padded, and aligned to two lines: no other worker's writes share them.
             let count = ruleNames.count + Self.line / 8
-            let counters = UnsafeMutableRawPointer.allocate(byteCount: count * 8, alignment: Self.line)
-                .bindMemory(to: Counter.self, capacity: count)
+            let isLarge = count * 8 >= Self.hugePage
+            let memory = UnsafeMutableRawPointer.allocate(byteCount: count * 8, alignment: isLarge ? Self.hugePage : Self.line)
+            // A million rules' counters are on two thousand pages, and each frame touches another.
+            if isLarge { madvise(memory, count * 8, MADV_HUGEPAGE) }
+            let counters = memory.bindMemory(to: Counter.self, capacity: count)
             for rule in 0..<count { (counters + rule).initialize(to: Counter()) }
             hits[worker] = counters
         }

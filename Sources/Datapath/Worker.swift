@@ -19,6 +19,9 @@ private let transmitRetries = 4
 /// Turns between attempts to send on a port that is down; a power of two.
 private let turnsBetweenAttempts: UInt64 = 1024
 
+/// Frames to look at for one that was timed: twice the RX ring.
+private let stampPatience = 4096
+
 /// Everything one worker owns. Moved to its thread and used by nobody else; tests drive it
 /// with rings in plain memory.
 struct Worker: ~Copyable {
@@ -32,15 +35,17 @@ struct Worker: ~Copyable {
     private let published: PublishedTable
     private let index: Int
     let counters: WorkerCounters
+    let latency: LatencyRecorder
     private let burst: Burst
     private let judgeMemory = JudgeMemory()
     private let scratch: JudgeScratch
 
     /// - Parameters:
     ///   - inside, outside: sockets of queues of each port, at least one of each; taken over.
+    ///   - latencyTag: marks frames that carry a time; not 0.
     init(
         index: Int, frames: consuming FrameMemory, sockets: UnsafeMutablePointer<WorkerSocket>, insideCount: Int,
-        outsideCount: Int, published: PublishedTable, counters: WorkerCounters
+        outsideCount: Int, published: PublishedTable, counters: WorkerCounters, latencyTag: UInt16
     ) {
         self.index = index
         self.sockets = sockets
@@ -51,6 +56,7 @@ struct Worker: ~Copyable {
         self.frames = frames
         self.published = published
         self.counters = counters
+        latency = .allocate(sockets: insideCount + outsideCount, burst: burstCapacity, tag: latencyTag)
         burst = Burst()
         scratch = judgeMemory.scratch
     }
@@ -67,11 +73,20 @@ struct Worker: ~Copyable {
     #if !DEBUG
     @_noLocks @_noAllocation
     #endif
-    mutating func poll() -> Int {
+    mutating func poll() -> Int { turn(judges: true) }
+
+    /// The same with neither parser nor verdicts, everything allowed: what the rings alone cost. For benchmarks.
+    #if !DEBUG
+    @_noLocks @_noAllocation
+    #endif
+    mutating func pollRings() -> Int { turn(judges: false) }
+
+    @inline(__always)
+    private mutating func turn(judges: Bool) -> Int {
         let publication = published.load()
         var handled = 0
-        for i in 0..<insideCount { handled &+= forward(from: .inside, i, publication) }
-        for i in insideCount..<socketCount { handled &+= forward(from: .outside, i, publication) }
+        for i in 0..<insideCount { handled &+= forward(from: .inside, i, publication, judges) }
+        for i in insideCount..<socketCount { handled &+= forward(from: .outside, i, publication, judges) }
         // The rest of a burst that one call could not send.
         for i in 0..<socketCount where sockets[i].inFlight > 0 {
             handled &+= complete(i)
@@ -87,80 +102,227 @@ struct Worker: ~Copyable {
 
     /// Receives a burst from socket `from`, judges it and sends what may pass.
     @inline(__always)
-    private mutating func forward(from side: Side, _ from: Int, _ publication: UnsafePointer<Publication>) -> Int {
+    private mutating func forward(
+        from side: Side, _ from: Int, _ publication: UnsafePointer<Publication>, _ judges: Bool
+    ) -> Int {
         let available = sockets[from].rx.available(UInt32(burstCapacity))
         if available == 0 { return 0 }
+        if gatherWhole(from, available) {
+            let frameCount = Int(available)
+            let timed = judges ? judge(side, from, frameCount, burst.lengths, publication) : (count: 0, pickedUp: 0)
+            sendWhole(from: side, from, frameCount, publication, judges)
+            finish(from, frameCount, descriptors: available, timed)
+            return frameCount
+        }
+        return forwardChains(from: side, from, available, publication, judges)
+    }
+
+    /// The same for a burst with frames in several buffers.
+    @inline(never)
+    private mutating func forwardChains(
+        from side: Side, _ from: Int, _ available: UInt32, _ publication: UnsafePointer<Publication>, _ judges: Bool
+    ) -> Int {
         let (frameCount, descriptorCount) = gather(from, available)
         if descriptorCount == 0 {
             // The beginning of a frame whose end has not arrived.
             sockets[from].rx.refresh()
             return 0
         }
-        let table = publication.pointee.table
-        parseBurst(
-            frames: burst.frames, available: burst.firstLengths, wireLengths: burst.lengths, count: frameCount,
-            into: burst.headers)
-        judgeBurst(
-            table, frames: burst.frames, headers: burst.headers, count: frameCount, from: side, scratch: scratch,
-            verdicts: burst.verdicts)
+        let timed = judges ? judge(side, from, frameCount, burst.firstLengths, publication) : (count: 0, pickedUp: 0)
+        if !judges { for i in 0..<frameCount { burst.verdicts[i] = Verdict(rule: Verdict.noRule, cause: .none, isReply: false) } }
         transmit(from: side, from, frameCount, publication)
-        sockets[from].rx.release(UInt32(truncatingIfNeeded: descriptorCount))
-        sockets[from].filled &-= UInt32(truncatingIfNeeded: descriptorCount)
+        finish(from, frameCount, descriptors: UInt32(truncatingIfNeeded: descriptorCount), timed)
         return frameCount
+    }
+
+    @inline(__always)
+    private mutating func judge(
+        _ side: Side, _ from: Int, _ frameCount: Int, _ firstLengths: UnsafePointer<UInt32>, _ publication: UnsafePointer<Publication>
+    ) -> (count: Int, pickedUp: UInt64) {
+        var timed = (count: 0, pickedUp: UInt64(0))
+        if sockets[from].stamped.pointee.count != sockets[from].stampsMet { timed = findTimes(from, frameCount) }
+        parseBurst(
+            frames: burst.frames, available: firstLengths, wireLengths: burst.lengths, count: frameCount, into: burst.headers)
+        judgeBurst(
+            publication.pointee.table, frames: burst.frames, headers: burst.headers, count: frameCount, from: side, scratch: scratch,
+            verdicts: burst.verdicts)
+        return timed
+    }
+
+    @inline(__always)
+    private mutating func finish(_ from: Int, _ frameCount: Int, descriptors: UInt32, _ timed: (count: Int, pickedUp: UInt64)) {
+        if timed.count > 0 {
+            latency.record(socket: from, count: timed.count, pickedUp: timed.pickedUp, verdicts: burst.verdicts)
+        }
+        sockets[from].rx.release(descriptors)
+        sockets[from].filled &-= descriptors
+    }
+
+    /// There is a timed frame in this burst, or in one of the next.
+    @inline(never)
+    private mutating func findTimes(_ from: Int, _ frameCount: Int) -> (count: Int, pickedUp: UInt64) {
+        let found = latency.findTimes(burst.frames, count: frameCount)
+        sockets[from].stampsMet &+= UInt64(truncatingIfNeeded: found.count)
+        sockets[from].framesSinceStamp = found.count > 0 ? 0 : sockets[from].framesSinceStamp &+ frameCount
+        if sockets[from].framesSinceStamp > stampPatience {
+            // The kernel dropped it: everything that was in the RX ring has been looked at.
+            sockets[from].stampsMet = sockets[from].stamped.pointee.count
+            sockets[from].framesSinceStamp = 0
+        }
+        return found
+    }
+
+    /// Notes where each frame of the burst is, if every one has one buffer: the usual case.
+    ///
+    /// - Returns: false if one has more or nothing in it, or the rest of such a frame is to be dropped; then `gather` does it.
+    @inline(__always)
+    private mutating func gatherWhole(_ from: Int, _ available: UInt32) -> Bool {
+        let rx = sockets[from].rx.cursor
+        let burst = burst
+        let base = UnsafeRawPointer(frames.base)
+        var options: UInt32 = sockets[from].skipsChain ? UInt32(clinux_XDP_PKT_CONTD) : 0
+        var shortest = UInt32.max
+        for i in 0..<Int(available) {
+            let descriptor = rx.peek(UInt32(truncatingIfNeeded: i))
+            let data = base + Int(truncatingIfNeeded: descriptor.addr)
+            clinux_prefetch(data)
+            burst.frames[i] = data
+            burst.lengths[i] = descriptor.len
+            options |= descriptor.options
+            shortest = min(shortest, descriptor.len)
+        }
+        return options & UInt32(clinux_XDP_PKT_CONTD) == 0 && shortest > 0
     }
 
     /// Notes where each frame of the burst begins and ends. Descriptors of one frame follow each other, all
     /// but the last marked; a frame whose end has not arrived waits.
     @inline(__always)
     private mutating func gather(_ from: Int, _ available: UInt32) -> (frames: Int, descriptors: Int) {
+        let rx = sockets[from].rx.cursor
+        let burst = burst
+        let base = UnsafeRawPointer(frames.base)
+        var skips = sockets[from].skipsChain
         var frameCount = 0
         var taken = 0
         var chain = 0
         for i in 0..<Int(available) {
-            let descriptor = sockets[from].rx.peek(UInt32(truncatingIfNeeded: i))
-            let data = UnsafeRawPointer(frames.base) + Int(truncatingIfNeeded: descriptor.addr)
+            let descriptor = rx.peek(UInt32(truncatingIfNeeded: i))
+            let goesOn = descriptor.options & UInt32(clinux_XDP_PKT_CONTD) != 0
             if chain == 0 {
+                let data = base + Int(truncatingIfNeeded: descriptor.addr)
+                clinux_prefetch(data)
                 burst.frames[frameCount] = data
                 burst.firstLengths[frameCount] = descriptor.len
                 burst.lengths[frameCount] = descriptor.len
                 burst.firstDescriptors[frameCount] = UInt8(truncatingIfNeeded: i)
-                clinux_prefetch(data)
             } else {
                 burst.lengths[frameCount] &+= descriptor.len
             }
-            if sockets[from].skipsChain {
+            if skips {
                 burst.firstLengths[frameCount] = 0
-                sockets[from].skipsChain = descriptor.options & UInt32(clinux_XDP_PKT_CONTD) != 0
                 burst.chainLengths[frameCount] = 1
+                skips = goesOn
                 frameCount &+= 1
                 taken = i &+ 1
                 continue
             }
             chain &+= 1
-            if descriptor.options & UInt32(clinux_XDP_PKT_CONTD) == 0 || chain == burstCapacity {
+            if !goesOn || chain == burstCapacity {
                 burst.chainLengths[frameCount] = UInt8(truncatingIfNeeded: chain)
-                sockets[from].skipsChain = descriptor.options & UInt32(clinux_XDP_PKT_CONTD) != 0
+                skips = goesOn
                 frameCount &+= 1
                 taken = i &+ 1
                 chain = 0
             }
         }
+        sockets[from].skipsChain = skips
         return (frameCount, taken)
     }
 
+    /// The socket that frames received by `from` leave by.
     @inline(__always)
+    private func opposite(_ side: Side, _ from: Int) -> Int {
+        side == .inside ? insideCount &+ from % (socketCount &- insideCount) : (from &- insideCount) % insideCount
+    }
+
+    /// A frame goes to the other port as a descriptor: its bytes stay where they are.
+    @inline(__always)
+    private mutating func sendWhole(
+        from side: Side, _ from: Int, _ frameCount: Int, _ publication: UnsafePointer<Publication>, _ judges: Bool
+    ) {
+        let to = opposite(side, from)
+        if sockets[to].isStuck || sockets[to].tx.room(for: UInt32(truncatingIfNeeded: frameCount)) < frameCount {
+            for i in 0..<frameCount {
+                burst.firstLengths[i] = burst.lengths[i]
+                burst.firstDescriptors[i] = UInt8(truncatingIfNeeded: i)
+                burst.chainLengths[i] = 1
+                if !judges { burst.verdicts[i] = Verdict(rule: Verdict.noRule, cause: .none, isReply: false) }
+            }
+            return transmit(from: side, from, frameCount, publication)
+        }
+        let enforces = publication.pointee.table.pointee.mode == .enforce
+        let hits = publication.pointee.hits[index]
+        let verdicts = burst.verdicts, lengths = burst.lengths, counters = counters
+        let rx = sockets[from].rx.cursor
+        let before = sockets[to].tx.cursor
+        // In registers until the end of the burst.
+        var tx = before
+        var free = frames.free
+        var receivedBytes: UInt64 = 0
+        var keptBytes: UInt64 = 0
+        for i in 0..<frameCount {
+            let bytes = UInt64(lengths[i])
+            receivedBytes &+= bytes
+            let descriptor = rx.peek(UInt32(truncatingIfNeeded: i))
+            if judges {
+                let verdict = verdicts[i]
+                if verdict.cause == .none {
+                    if verdict.rule != Verdict.noRule { hits[Int(verdict.rule)].add(1) }
+                } else if enforces {
+                    counters.denied(side, verdict.cause, bytes: bytes)
+                    keptBytes &+= bytes
+                    free.give(descriptor.addr)
+                    continue
+                } else {
+                    counters.noted(side, verdict.cause, bytes: bytes)
+                }
+            }
+            tx.put(descriptor)
+        }
+        frames.free = free
+        counters.received(side, frames: UInt64(frameCount), bytes: receivedBytes)
+        hand(over: tx.next &- before.next, bytes: receivedBytes &- keptBytes, from: side, to, tx)
+    }
+
+    @inline(__always)
+    private mutating func hand(over sent: UInt32, bytes: UInt64, from side: Side, _ to: Int, _ tx: RingCursor<xdp_desc>) {
+        guard sent > 0 else { return }
+        sockets[to].inFlight &+= sent
+        sockets[to].tx.cursor = tx
+        counters.forwarded(side, frames: UInt64(sent), bytes: bytes)
+        sockets[to].tx.publish()
+        kick(to)
+    }
+
+    /// The general form: frames in several buffers, a TX ring that is full, a port that is down.
+    @inline(never)
     private mutating func transmit(
         from side: Side, _ from: Int, _ frameCount: Int, _ publication: UnsafePointer<Publication>
     ) {
-        let to = side == .inside ? insideCount &+ from % (socketCount &- insideCount) : (from &- insideCount) % insideCount
+        let to = opposite(side, from)
         let enforces = publication.pointee.table.pointee.mode == .enforce
         let hits = publication.pointee.hits[index]
+        let burst = burst, counters = counters
+        let rx = sockets[from].rx.cursor
         var receivedBytes: UInt64 = 0
         var sentFrames: UInt64 = 0
         var sentBytes: UInt64 = 0
         // What a port that is down would take now, it would send when it is up again, under a policy that is gone.
         var room = sockets[to].isStuck ? 0 : sockets[to].tx.room(for: UInt32(burstCapacity))
         var mayWait = !sockets[to].isStuck
+        // In registers, and set back before anybody else looks.
+        var tx = sockets[to].tx.cursor
+        var free = frames.free
         for i in 0..<frameCount {
             let bytes = UInt64(burst.lengths[i])
             receivedBytes &+= bytes
@@ -175,41 +337,37 @@ struct Worker: ~Copyable {
             }
             if chain > UInt32(longestChain) || burst.firstLengths[i] == 0 { cause = .frameChain }
             if cause == .none && room < chain {
-                if mayWait { room = makeRoom(to, chain) }
+                if mayWait {
+                    sockets[to].inFlight &+= tx.next &- sockets[to].tx.cursor.next
+                    sockets[to].tx.cursor = tx
+                    frames.free = free
+                    room = makeRoom(to, chain)
+                    free = frames.free
+                }
                 // Once in a burst: the frames behind this one must not wait for each other.
                 mayWait = room >= chain
                 if room < chain { cause = .transmitFull }
             }
+            let first = UInt32(burst.firstDescriptors[i])
             if cause == .none {
-                send(from, to, i, chain)
+                for k in 0..<chain { tx.put(rx.peek(first &+ k)) }
                 room &-= chain
                 sentFrames &+= 1
                 sentBytes &+= bytes
             } else {
                 counters.denied(side, cause, bytes: bytes)
-                drop(from, i, chain)
+                for k in 0..<chain { free.give(rx.peek(first &+ k).addr) }
             }
         }
+        frames.free = free
         counters.received(side, frames: UInt64(frameCount), bytes: receivedBytes)
         if sentFrames > 0 {
+            sockets[to].inFlight &+= tx.next &- sockets[to].tx.cursor.next
+            sockets[to].tx.cursor = tx
             counters.forwarded(side, frames: sentFrames, bytes: sentBytes)
             sockets[to].tx.publish()
             kick(to)
         }
-    }
-
-    /// A frame goes to the other port as descriptors: its bytes stay where they are.
-    @inline(__always)
-    private mutating func send(_ from: Int, _ to: Int, _ frame: Int, _ chain: UInt32) {
-        let first = UInt32(burst.firstDescriptors[frame])
-        for i in 0..<chain { sockets[to].tx.put(sockets[from].rx.peek(first &+ i)) }
-        sockets[to].inFlight &+= chain
-    }
-
-    @inline(__always)
-    private mutating func drop(_ from: Int, _ frame: Int, _ chain: UInt32) {
-        let first = UInt32(burst.firstDescriptors[frame])
-        for i in 0..<chain { frames.give(sockets[from].rx.peek(first &+ i).addr) }
     }
 
     /// Pushes what waits in a full TX ring out, a bounded number of times.
@@ -233,7 +391,10 @@ struct Worker: ~Copyable {
         let isTime = !sockets[i].isStuck || counters.value(.polls) & (turnsBetweenAttempts - 1) == 0
         if sockets[i].tx.isPending && isTime { kick(i) }
         let done = sockets[i].completion.available(UInt32.max)
-        for k in 0..<done { frames.give(sockets[i].completion.peek(k)) }
+        let completion = sockets[i].completion.cursor
+        var free = frames.free
+        for k in 0..<done { free.give(completion.peek(k)) }
+        frames.free = free
         if done > 0 { sockets[i].completion.release(done) }
         sockets[i].inFlight &-= done
         return Int(done)
@@ -248,7 +409,11 @@ struct Worker: ~Copyable {
         if missing >= 32 || missing == fillTarget {
             let free = UInt32(truncatingIfNeeded: frames.freeCount)
             let count = min(min(missing, free), sockets[i].fill.room(for: missing))
-            for _ in 0..<count { sockets[i].fill.put(frames.take()) }
+            var fill = sockets[i].fill.cursor
+            var unused = frames.free
+            for _ in 0..<count { fill.put(unused.take()) }
+            frames.free = unused
+            sockets[i].fill.cursor = fill
             if count > 0 { sockets[i].fill.publish() }
             sockets[i].filled &+= count
         }
@@ -263,8 +428,7 @@ struct Worker: ~Copyable {
         for _ in 0..<transmitRetries {
             counters.count(.kicks)
             let error = clinux_kick_tx(sockets[i].descriptor)
-            // EBUSY, ENOBUFS: the driver is full. Others (ENETDOWN, ENXIO): the port is down or gone.
-            sockets[i].isStuck = error != 0 && error != -EAGAIN && error != -EBUSY && error != -ENOBUFS
+            sockets[i].isStuck = Self.isStuck(error)
             if error == 0 { return }
             if error != -EAGAIN {
                 counters.count(.kickErrors)
@@ -274,9 +438,18 @@ struct Worker: ~Copyable {
         }
     }
 
-    /// After a sleep every port is worth another attempt.
+    /// After a sleep every port is worth another attempt: with what waits in its ring, not with the next burst, which it
+    /// would keep and send under a policy that may be gone by then.
     mutating func retryStuckPorts() {
-        for i in 0..<socketCount { sockets[i].isStuck = false }
+        for i in 0..<socketCount where sockets[i].isStuck && sockets[i].descriptor >= 0 {
+            sockets[i].isStuck = Self.isStuck(clinux_kick_tx(sockets[i].descriptor))
+        }
+    }
+
+    /// EAGAIN, EBUSY, ENOBUFS: the driver is full. Others (ENETDOWN, ENXIO): the port is down or gone.
+    @inline(__always)
+    private static func isStuck(_ error: Int32) -> Bool {
+        error != 0 && error != -EAGAIN && error != -EBUSY && error != -ENOBUFS
     }
 
     /// Whether something waits in a TX ring that will be taken soon.
@@ -287,6 +460,9 @@ struct Worker: ~Copyable {
         for i in 0..<socketCount where sockets[i].tx.isPending && !sockets[i].isStuck { return true }
         return false
     }
+
+    /// For benchmarks, where sockets share one counter of timed frames.
+    mutating func meetStamp(_ socket: Int) { sockets[socket].stampsMet &+= 1 }
 
     /// Fills the fill rings before the sockets are bound: some drivers leak what comes too early.
     mutating func prepare() {
@@ -329,23 +505,29 @@ private struct Burst {
     let headers: UnsafeMutablePointer<FrameHeaders>
     let verdicts: UnsafeMutablePointer<Verdict>
 
+    private let block: UnsafeMutableRawPointer
+
+    /// One block, each part on cache lines of its own: a burst goes through all of them.
     init() {
-        frames = .allocate(capacity: burstCapacity)
-        firstLengths = .allocate(capacity: burstCapacity)
-        lengths = .allocate(capacity: burstCapacity)
-        firstDescriptors = .allocate(capacity: burstCapacity)
-        chainLengths = .allocate(capacity: burstCapacity)
-        headers = .allocate(capacity: burstCapacity)
-        verdicts = .allocate(capacity: burstCapacity)
+        func bytes<T>(_ type: T.Type) -> Int { (burstCapacity * MemoryLayout<T>.stride + 63) & ~63 }
+        let sizes = [
+            bytes(UnsafeRawPointer.self), bytes(UInt32.self), bytes(UInt32.self), bytes(UInt8.self), bytes(UInt8.self),
+            bytes(FrameHeaders.self), bytes(Verdict.self),
+        ]
+        block = .allocate(byteCount: sizes.reduce(0, +), alignment: 4096)
+        var at = block
+        func next<T>(_ type: T.Type) -> UnsafeMutablePointer<T> {
+            defer { at += bytes(type) }
+            return at.bindMemory(to: type, capacity: burstCapacity)
+        }
+        frames = next(UnsafeRawPointer.self)
+        firstLengths = next(UInt32.self)
+        lengths = next(UInt32.self)
+        firstDescriptors = next(UInt8.self)
+        chainLengths = next(UInt8.self)
+        headers = next(FrameHeaders.self)
+        verdicts = next(Verdict.self)
     }
 
-    func deallocate() {
-        frames.deallocate()
-        firstLengths.deallocate()
-        lengths.deallocate()
-        firstDescriptors.deallocate()
-        chainLengths.deallocate()
-        headers.deallocate()
-        verdicts.deallocate()
-    }
+    func deallocate() { block.deallocate() }
 }

@@ -18,8 +18,16 @@ struct WorkerSocket: ~Copyable {
     var skipsChain = false
     /// In the fill ring or with the kernel, to be received into.
     var filled: UInt32 = 0
+    /// The XDP program's count of timed frames of this queue; how many of them were met, and frames since the last one.
+    let stamped: UnsafeMutablePointer<Counter>
+    var stampsMet: UInt64 = 0
+    var framesSinceStamp = 0
 
-    init(rx: RingMemory, tx: RingMemory, fill: RingMemory, completion: RingMemory, descriptor: Int32) {
+    init(
+        rx: RingMemory, tx: RingMemory, fill: RingMemory, completion: RingMemory, descriptor: Int32,
+        stamped: UnsafeMutablePointer<Counter>
+    ) {
+        self.stamped = stamped
         self.rx = ConsumerRing(rx)
         self.tx = ProducerRing(tx)
         self.fill = ProducerRing(fill)

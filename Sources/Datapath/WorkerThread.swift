@@ -27,6 +27,7 @@ final class WorkerThread: @unchecked Sendable {
     let index: Int
     let cpu: Int
     let counters: WorkerCounters
+    let latency: LatencyRecorder
     /// Rings of each socket, inside ones first, to read from the control side.
     let occupancies: [RingOccupancy]
     let frameCount: Int
@@ -50,6 +51,7 @@ final class WorkerThread: @unchecked Sendable {
         self.cpu = cpu
         self.idle = idle
         counters = worker.counters
+        latency = worker.latency
         frameCount = worker.frames.frameCount
         umemBytes = worker.frames.byteCount
         usesHugePages = worker.frames.usesHugePages
@@ -73,6 +75,7 @@ final class WorkerThread: @unchecked Sendable {
         close(wake)
         stopped.deallocate()
         counters.deallocate()
+        latency.deallocate()
     }
 
     /// Linux thread id, for /proc; 0 until it runs.

@@ -8,6 +8,8 @@ final class XDPProgram {
     private var program: OpaquePointer?
     let port: NetworkPort
     private(set) var mode = "none"
+    private var stamped: UnsafeMutableRawPointer?
+    private var stampedBytes = 0
 
     init(_ port: NetworkPort) throws(DatapathError) {
         self.port = port
@@ -42,6 +44,23 @@ final class XDPProgram {
         }
     }
 
+    /// Times one frame in `gap` on average; 0: none.
+    func setSampling(gap: Int, tag: UInt16) throws(DatapathError) {
+        let error = clinux_xdp_set_sampling(program, UInt32(gap), tag)
+        guard error == 0 else { throw DatapathError("choosing which frames of \(port.name) are timed", code: -error) }
+    }
+
+    /// Where the program counts the frames it has timed on a queue. It can be read for as long as this object lives, also
+    /// when the program is off the port: workers stop after that.
+    func stampedFrames(queue: Int) throws(DatapathError) -> UnsafeMutablePointer<Counter> {
+        if stamped == nil { stamped = clinux_xdp_stamped(program, &stampedBytes) }
+        guard let base = stamped else {
+            throw DatapathError("mapping the XDP program's counters of \(port.name)", code: errno)
+        }
+        // One 64-byte entry for each queue; a Counter is its 64-bit word. Read-only: nobody here adds to it.
+        return (base + queue * 64).assumingMemoryBound(to: Counter.self)
+    }
+
     /// Frames dropped because their queue had no socket.
     var withoutSocket: UInt64 { program.map { clinux_xdp_no_socket($0) } ?? 0 }
 
@@ -52,7 +71,10 @@ final class XDPProgram {
         mode = "none"
     }
 
-    deinit { detach() }
+    deinit {
+        detach()
+        if let stamped { munmap(stamped, stampedBytes) }
+    }
 
     private static func quoted(_ log: [CChar]) -> String {
         let text = String(decoding: log.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)

@@ -62,7 +62,21 @@ private func parseEthernet(
 ) -> Cause {
     guard frame.holds(14, at: 0) else { return .truncated }
     if frame.byte(6) & 1 != 0 { return .ethernetHeader }  // a group cannot send
-    var type = EtherType(rawValue: frame.word16(12))
+    let type = EtherType(rawValue: frame.word16(12))
+    // Most frames by far; with the offset a constant.
+    if type == .ipv4 {
+        headers.etherType = type
+        return parseIPv4(frame, 14, wireLength, &headers)
+    }
+    return parseTagged(frame, type, wireLength, &headers)
+}
+
+/// VLAN tags, and everything that is not plain IPv4.
+@inline(never)
+private func parseTagged(
+    _ frame: WireReader, _ firstType: EtherType, _ wireLength: Int, _ headers: inout FrameHeaders
+) -> Cause {
+    var type = firstType
     var offset = 14
     if type.isVLANTag {
         guard frame.holds(4, at: offset) else { return .truncated }
@@ -136,8 +150,9 @@ private func parseIPv4(
 ) -> Cause {
     guard frame.holds(20, at: offset) else { return .truncated }
     headers.form = .ipv4
-    headers.source = frame.ipv4(offset &+ 12)
-    headers.destination = frame.ipv4(offset &+ 16)
+    // Only the low words: the high ones are 0.
+    headers.source.low = UInt64(frame.word32(offset &+ 12))
+    headers.destination.low = UInt64(frame.word32(offset &+ 16))
     headers.ipProtocol = IPProtocol(rawValue: frame.byte(offset &+ 9))
     let versionAndLength = frame.byte(offset)
     let headerLength = Int(versionAndLength & 0x0F) &* 4

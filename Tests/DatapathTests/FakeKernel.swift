@@ -33,6 +33,10 @@ final class FakePort {
     private var openChain: [UInt8] = []
     /// Frames that found no place: the kernel dropped them.
     private(set) var lost = 0
+    /// The XDP program's count of timed frames.
+    let stamped = UnsafeMutablePointer<Counter>.allocate(capacity: 1)
+    /// Where the data of the frame delivered last begins.
+    private(set) var lastData: UInt64 = 0
 
     init(base: UnsafeMutableRawPointer, size: UInt32, startingAt index: UInt32) {
         self.base = base
@@ -44,15 +48,21 @@ final class FakePort {
         tx = ConsumerRing(memories.tx)
         fill = ConsumerRing(memories.fill)
         completion = ProducerRing(memories.completion)
+        stamped.initialize(to: Counter())
     }
+
+    deinit { stamped.deallocate() }
 
     var socket: WorkerSocket {
         WorkerSocket(
-            rx: memories.rx, tx: memories.tx, fill: memories.fill, completion: memories.completion, descriptor: -1)
+            rx: memories.rx, tx: memories.tx, fill: memories.fill, completion: memories.completion, descriptor: -1,
+            stamped: stamped)
     }
 
     /// A frame arrives, in as many buffers as `pieces`.
-    func deliver(_ frame: [UInt8], pieces: Int = 1) {
+    ///
+    /// - Parameter stamp: what the XDP program wrote in front of it.
+    func deliver(_ frame: [UInt8], pieces: Int = 1, stamp: UInt64? = nil) {
         guard fill.available(UInt32(pieces)) == pieces, rx.room(for: UInt32(pieces)) >= pieces else {
             lost += 1
             return
@@ -63,11 +73,19 @@ final class FakePort {
             // As the kernel does: data begins behind the head room.
             let address = fill.peek(0) + 256
             fill.release(1)
+            if piece == 0 { lastData = address }
+            if let stamp, piece == 0 {
+                (base + Int(address)).storeBytes(of: stamp, toByteOffset: -8, as: UInt64.self)
+                stamped.pointee.add(1)
+            }
             bytes.withUnsafeBytes { (base + Int(address)).copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(base), byteCount: bytes.count) }
             rx.put(xdp_desc(addr: address, len: UInt32(bytes.count), options: piece + 1 < pieces ? 1 : 0))
         }
         rx.publish()
     }
+
+    /// The word in front of a frame's data.
+    func word(inFrontOf data: UInt64) -> UInt64 { (base + Int(data)).load(fromByteOffset: -8, as: UInt64.self) }
 
     /// The buffers of a frame arrive one by one, each marked as going on or not.
     func deliverPiece(_ bytes: [UInt8], goesOn: Bool) {

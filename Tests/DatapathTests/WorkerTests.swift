@@ -9,12 +9,15 @@ import TestSupport
 @testable import Datapath
 
 /// A worker between two fake ports.
-private final class Bed {
+final class Bed {
+    static let tag: UInt16 = 0x5EC1
+
     let inside: FakePort
     let outside: FakePort
     let publisher = TablePublisher(workerCount: 1)
     let counters = WorkerCounters.allocate()
     let worker: UnsafeMutablePointer<Worker>
+    let latency: LatencyRecorder
     let frameCount: Int
 
     init(_ source: AllowlistSource, frames count: Int = 256, ringSize: UInt32 = 128, startingAt index: UInt32 = 0) throws {
@@ -30,7 +33,8 @@ private final class Bed {
         worker.initialize(
             to: Worker(
                 index: 0, frames: memory, sockets: sockets, insideCount: 1, outsideCount: 1, published: published,
-                counters: counters))
+                counters: counters, latencyTag: Bed.tag))
+        latency = worker.pointee.latency
         try publish(source, version: 1)
         published.goOnline()
         worker.pointee.prepare()
@@ -45,6 +49,7 @@ private final class Bed {
         worker.deinitialize(count: 1)
         worker.deallocate()
         counters.deallocate()
+        latency.deallocate()
     }
 
     /// Every frame of the UMEM is in exactly one place.
@@ -57,16 +62,16 @@ private final class Bed {
     }
 }
 
-private let policy = AllowlistSource(rules: [
+let policy = AllowlistSource(rules: [
     AllowRule(
         clients: [AddressPrefix(family: .ipv4, words: AddressWords(high: 0, low: 0x0A03_000A), length: 32)],
         servers: [AddressPrefix(family: .ipv4, words: AddressWords(high: 0, low: 0x0A03_0115), length: 32)],
         services: [ServiceRange(.tcp, Port(rawValue: 5000), Port(rawValue: 5000))])
 ])
 
-private let allowed = FrameBuilder.tcpFrame(40000, 5000, flags: 0x02)
-private let reply = FrameBuilder.tcpFrame(from: [10, 3, 1, 21], to: [10, 3, 0, 10], 5000, 40000, flags: 0x12)
-private let denied = FrameBuilder.tcpFrame(40000, 5001, flags: 0x02)
+let allowed = FrameBuilder.tcpFrame(40000, 5000, flags: 0x02)
+let reply = FrameBuilder.tcpFrame(from: [10, 3, 1, 21], to: [10, 3, 0, 10], 5000, 40000, flags: 0x12)
+let denied = FrameBuilder.tcpFrame(40000, 5001, flags: 0x02)
 
 @Suite struct WorkerTests {
     @Test func allowedFramesCrossUnchangedAndDeniedOnesDoNot() throws {

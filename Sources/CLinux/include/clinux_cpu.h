@@ -3,6 +3,9 @@
 // allocates or locks, so that the packet path may use them.
 #pragma once
 
+#include <stdint.h>
+#include <time.h>
+
 #define CLINUX_PACKET_PATH                                  \
   __attribute__((swift_attr("@_noLocks")))                  \
   __attribute__((swift_attr("@_noAllocation")))
@@ -11,6 +14,14 @@
 CLINUX_PACKET_PATH
 static inline void clinux_prefetch(const void *address) {
   __builtin_prefetch(address, 0, 3);
+}
+
+/// CLOCK_MONOTONIC, ns; no system call where the kernel's clock is the processor's.
+CLINUX_PACKET_PATH
+static inline uint64_t clinux_monotonic(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /// Tells the core that this is a spin loop.

@@ -59,6 +59,13 @@ int clinux_xdp_attach(clinux_xdp_program *program, int ifindex, bool native, cha
 /// Puts a socket at `queue`. 0 or -errno.
 int clinux_xdp_set_socket(clinux_xdp_program *program, uint32_t queue, int socket);
 
+/// Which frames get a time: one in `gap` on average (0: none), marked with `tag`. 0 or -errno.
+int clinux_xdp_set_sampling(clinux_xdp_program *program, uint32_t gap, uint16_t tag);
+
+/// Maps the counts of timed frames: a 64-bit counter for each queue, 64 bytes apart. The mapping outlives the program.
+/// NULL and errno on failure.
+void *clinux_xdp_stamped(const clinux_xdp_program *program, size_t *bytes);
+
 /// Frames dropped for want of a socket, over all processors.
 uint64_t clinux_xdp_no_socket(const clinux_xdp_program *program);
 

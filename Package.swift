@@ -22,6 +22,8 @@ let package = Package(
     name: "sekisho",
     products: [
         .executable(name: "sekisho", targets: ["sekisho"]),
+        .executable(name: "c-forwarder", targets: ["c-forwarder"]),
+        .executable(name: "path-cost", targets: ["path-cost"]),
         .library(name: "SekishoCore", targets: ["Frames", "Allowlist", "Policy", "Datapath", "Captures"]),
     ],
     dependencies: [
@@ -48,13 +50,25 @@ let package = Package(
             name: "Control",
             dependencies: ["Datapath", "Policy", "CLinux", .product(name: "Logging", package: "swift-log")],
             swiftSettings: swift),
+        .target(
+            name: "Measure", dependencies: ["Datapath", "Policy", "Captures", "CLinux"], exclude: ["Report/report.html"],
+            swiftSettings: swift, plugins: ["EmbedBPF"]),
         .executableTarget(
             name: "sekisho",
             dependencies: [
-                "Control", "Datapath", "Policy", "Captures",
+                "Control", "Datapath", "Policy", "Captures", "Measure",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swift),
+
+        // The C twin of the packet path (Bench/README.md): what is compared with it does not come with the bridge.
+        .target(name: "CTwin", path: "Bench/CTwin", cSettings: [.unsafeFlags(["-O3"], .when(configuration: .release))]),
+        .executableTarget(
+            name: "c-forwarder", dependencies: ["CTwin"], path: "Bench/c-forwarder", linkerSettings: [.linkedLibrary("bpf")]),
+        .executableTarget(name: "c-selftest", dependencies: ["CTwin"], path: "Bench/c-selftest"),
+        .executableTarget(
+            name: "path-cost", dependencies: ["Datapath", "Allowlist", "Frames", "CTwin"], path: "Bench/PathCost",
+            swiftSettings: packetPath),
 
         // Builds BPF/ with the toolchain's clang and embeds the object.
         .executableTarget(name: "bpf-embed", swiftSettings: swift),
@@ -64,6 +78,8 @@ let package = Package(
         .testTarget(name: "FramesTests", dependencies: ["Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "AllowlistTests", dependencies: ["Allowlist", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "PolicyTests", dependencies: ["Policy", "Captures", "TestSupport"], swiftSettings: swift),
+        .testTarget(
+            name: "MeasureTests", dependencies: ["Measure", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "DatapathTests", dependencies: ["Datapath", "CLinux", "TestSupport"], swiftSettings: swift),
     ],
     cxxLanguageStandard: .cxx17

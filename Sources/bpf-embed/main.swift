@@ -1,6 +1,7 @@
-// bpf-embed CLANG SOURCE OUTPUT: compiles a BPF program and writes it as Swift source.
+// bpf-embed CLANG SOURCE OUTPUT NAME: compiles a BPF program and writes it as Swift source, as `enum NAME`. A source that
+// is not a BPF program (a page template) is written as it is.
 //
-// Runs at build time, from Plugins/EmbedBPF. The object is written as base64 in a
+// Runs at build time, from Plugins/EmbedBPF. The bytes are written as base64 in a
 // string literal, which the compiler reads a hundred times faster than an array literal.
 
 import Foundation
@@ -11,9 +12,10 @@ func fail(_ message: String) -> Never {
 }
 
 let arguments = CommandLine.arguments
-guard arguments.count == 4 else { fail("usage: bpf-embed CLANG SOURCE OUTPUT") }
-let (clang, source, output) = (arguments[1], arguments[2], arguments[3])
-let object = output + ".o"
+guard arguments.count == 5 else { fail("usage: bpf-embed CLANG SOURCE OUTPUT NAME") }
+let (clang, source, output, type) = (arguments[1], arguments[2], arguments[3], arguments[4])
+let isProgram = source.hasSuffix(".bpf.c")
+let object = isProgram ? output + ".o" : source
 
 #if arch(x86_64)
 let machine = "x86_64"
@@ -21,28 +23,32 @@ let machine = "x86_64"
 let machine = "aarch64"
 #endif
 
-let compiler = Process()
-compiler.executableURL = URL(fileURLWithPath: clang)
-compiler.arguments = [
-    "-target", "bpf", "-O2", "-g", "-Wall", "-Werror",
-    // Debian keeps asm/types.h, which linux/types.h asks for, by machine.
-    "-I/usr/include/\(machine)-linux-gnu",
-    "-c", source, "-o", object,
-]
-do {
-    try compiler.run()
-} catch {
-    fail("cannot run \(clang): \(error)")
-}
-compiler.waitUntilExit()
-guard compiler.terminationStatus == 0 else {
-    fail("\(clang) could not compile \(source). Is libbpf-dev installed? (apt-get install libbpf-dev linux-libc-dev)")
+if isProgram { compile() }
+
+func compile() {
+    let compiler = Process()
+    compiler.executableURL = URL(fileURLWithPath: clang)
+    compiler.arguments = [
+        "-target", "bpf", "-O2", "-g", "-Wall", "-Werror",
+        // Debian keeps asm/types.h, which linux/types.h asks for, by machine.
+        "-I/usr/include/\(machine)-linux-gnu",
+        "-c", source, "-o", object,
+    ]
+    do {
+        try compiler.run()
+    } catch {
+        fail("cannot run \(clang): \(error)")
+    }
+    compiler.waitUntilExit()
+    guard compiler.terminationStatus == 0 else {
+        fail("\(clang) could not compile \(source). Is libbpf-dev installed? (apt-get install libbpf-dev linux-libc-dev)")
+    }
 }
 guard let bytes = FileManager.default.contents(atPath: object) else { fail("\(object) is missing") }
 let name = URL(fileURLWithPath: source).lastPathComponent
 let text = """
-    // Made from BPF/\(name) at build time.
-    enum EmbeddedXDPProgram {
+    // Made from \(name) at build time.
+    enum \(type) {
         static let base64 = "\(bytes.base64EncodedString())"
     }
 

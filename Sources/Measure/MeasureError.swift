@@ -1,0 +1,16 @@
+// What went wrong while measuring: what was being done, and what to do about it.
+
+import CLinux
+import Glibc
+
+public struct MeasureError: Error, CustomStringConvertible, Sendable {
+    public let description: String
+
+    /// - Parameter code: an errno, 0 where no system call failed.
+    init(_ action: String, code: Int32 = 0, hint: String = "") {
+        var text = action
+        if code != 0 { text += ": \(String(cString: clinux_errno_name(code))) (\(String(cString: strerror(code))))" }
+        if !hint.isEmpty { text += "\n  → \(hint)" }
+        description = text
+    }
+}

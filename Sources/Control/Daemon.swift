@@ -16,12 +16,15 @@ public struct DaemonConfiguration: Sendable {
     /// Stands above the file's mode, also after `apply`.
     public var mode: Mode?
     public var controlSocket: String
+    /// Of the program, for reports.
+    public var version: String
 
-    public init(bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String) {
+    public init(bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, version: String) {
         self.bridge = bridge
         self.policyFile = policyFile
         self.mode = mode
         self.controlSocket = controlSocket
+        self.version = version
     }
 }
 
@@ -47,6 +50,9 @@ public final class Daemon: @unchecked Sendable {
     /// When the running policy must be compiled anew because a rule's time is over; seconds since 1970.
     private var nextExpiry: Int64?
     private var links: [String: LinkState] = [:]
+    private var latencies = LatencyHistory()
+    /// Seconds since the start.
+    private var latencySampledAt = 0.0
     private var processorTimes: [Int: (ticks: UInt64, at: ContinuousClock.Instant, percent: Double)] = [:]
 
     public init(_ configuration: DaemonConfiguration, log: Logger) {
@@ -132,6 +138,7 @@ public final class Daemon: @unchecked Sendable {
             }
             state.withLock {
                 sampleProcessors()
+                sampleLatencies()
                 noteLinks()
             }
             expireRules()
@@ -270,6 +277,8 @@ public final class Daemon: @unchecked Sendable {
         switch request.command {
         case .status:
             return ControlResponse(status: try status())
+        case .latency:
+            return ControlResponse(latency: try latency(window: request.window))
         case .apply:
             guard let file = request.file, let text = request.text else { throw ControlFailure("apply needs a file and its text") }
             do {
@@ -280,6 +289,33 @@ public final class Daemon: @unchecked Sendable {
                 log.warning("\(file) was not applied, the running policy stays: \(error)")
                 throw error
             }
+        }
+    }
+
+    // MARK: - Latency
+
+    private var uptime: Double { started.duration(to: ContinuousClock().now).milliseconds / 1000 }
+
+    /// Once a second; the loop may be woken more often.
+    private func sampleLatencies() {
+        guard let bridge, uptime - latencySampledAt >= 0.9 else { return }
+        latencySampledAt = uptime
+        latencies.add(LatencyHistory.reading(bridge.latencies()), at: uptime)
+    }
+
+    private func latency(window: Double?) throws -> LatencyReport {
+        try state.withLock {
+            guard let bridge, let live else { throw ControlFailure("the bridge is stopping") }
+            let now = LatencyHistory.reading(bridge.latencies())
+            let (reading, covered) =
+                window.map { latencies.since($0, now: now, at: uptime) } ?? (now, covered: uptime)
+            return LatencyReport(
+                created: Date(), sekishoVersion: configuration.version,
+                bridge: LatencyReport.BridgeFacts(
+                    inside: configuration.bridge.inside, outside: configuration.bridge.outside, policy: live.document.name,
+                    policyVersion: version, mode: mode(of: live.document).name, idle: configuration.bridge.idle.rawValue),
+                windowS: (covered * 10).rounded() / 10, sampleOneIn: configuration.bridge.latencySample,
+                series: reading.sorted { $0.key < $1.key }.map { LatencyReport.Series($0.key, $0.value) })
         }
     }
 

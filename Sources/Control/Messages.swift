@@ -6,18 +6,21 @@ import Policy
 /// A question to the running bridge.
 public struct ControlRequest: Codable, Sendable {
     public enum Command: String, Codable, Sendable {
-        case status, apply
+        case status, apply, latency
     }
 
     public var command: Command
     /// `apply`: name of the file, for messages, and its text. The client reads it: the bridge may not see the same files.
     public var file: String?
     public var text: Data?
+    /// `latency`: the last so many seconds; nil: since the start.
+    public var window: Double?
 
-    public init(command: Command, file: String? = nil, text: Data? = nil) {
+    public init(command: Command, file: String? = nil, text: Data? = nil, window: Double? = nil) {
         self.command = command
         self.file = file
         self.text = text
+        self.window = window
     }
 }
 
@@ -25,11 +28,15 @@ public struct ControlRequest: Codable, Sendable {
 public struct ControlResponse: Codable, Sendable {
     public var status: StatusReport?
     public var applied: ApplyReport?
+    public var latency: LatencyReport?
     public var failure: ControlFailure?
 
-    public init(status: StatusReport? = nil, applied: ApplyReport? = nil, failure: ControlFailure? = nil) {
+    public init(
+        status: StatusReport? = nil, applied: ApplyReport? = nil, latency: LatencyReport? = nil, failure: ControlFailure? = nil
+    ) {
         self.status = status
         self.applied = applied
+        self.latency = latency
         self.failure = failure
     }
 }

@@ -31,15 +31,22 @@ struct Run: ParsableCommand {
     var cpus: ProcessorList?
     @Option(help: "When there is nothing to do: spin (least latency, a whole core), hybrid (spin, then sleep), or sleep.")
     var idle: IdlePolicy = .hybrid
+    @Option(help: "Time one frame in so many on its way through the box, for sekisho latency; 0: none.")
+    var latencySample = BridgeConfiguration.usualLatencySample
     @OptionGroup var socket: ControlOption
+
+    func validate() throws {
+        guard (0...1_000_000).contains(latencySample) else { throw ValidationError("--latency-sample is 0 to 1000000") }
+    }
 
     func run() throws {
         LoggingSystem.bootstrap { label in StreamLogHandler.standardError(label: label) }
         let daemon = Daemon(
             DaemonConfiguration(
                 bridge: BridgeConfiguration(
-                    inside: inside, outside: outside, queues: queues, cpus: cpus?.cpus ?? [], idle: idle),
-                policyFile: policy, mode: mode, controlSocket: socket.control),
+                    inside: inside, outside: outside, queues: queues, cpus: cpus?.cpus ?? [], idle: idle,
+                    latencySample: latencySample),
+                policyFile: policy, mode: mode, controlSocket: socket.control, version: Sekisho.configuration.version),
             log: Logger(label: "sekisho"))
         do {
             try daemon.run()

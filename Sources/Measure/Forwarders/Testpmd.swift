@@ -17,9 +17,10 @@ final class Testpmd: Forwarder {
     }
 
     func start(_ bed: Bed, _ policy: PolicyForms) throws(MeasureError) {
+        // Its output is read to know that it is ready: line by line, or it stays in a buffer.
         // EAL wants two cores: one for its command line, which sleeps, and one that forwards.
         let command =
-            ["ip", "netns", "exec", bed.forwarderNamespace, "dpdk-testpmd", "--no-huge", "-m", "512", "--no-pci", "--no-telemetry"]
+            ["ip", "netns", "exec", bed.forwarderNamespace, "stdbuf", "-oL", "dpdk-testpmd", "--no-huge", "-m", "512", "--no-pci", "--no-telemetry"]
             + ["--file-prefix", "skb", "-l", "\(context.generatorCPU),\(context.workerCPU)", "--main-lcore", "\(context.generatorCPU)"]
             + ["--vdev", "net_af_xdp0,iface=\(Bed.outside)", "--vdev", "net_af_xdp1,iface=\(Bed.inside)"]
             + ["--", "--forward-mode=io", "--nb-cores=1", "--auto-start", "--stats-period", "3600", "--total-num-mbufs=16384"]
@@ -27,7 +28,7 @@ final class Testpmd: Forwarder {
             title, command, log: "\(context.folder)/\(id).log",
             environment: ["XDG_RUNTIME_DIR": context.folder, "RUNTIME_DIRECTORY": context.folder])
         self.process = process
-        try process.wait { process.printed.contains("Port statistics") }
+        try process.wait { process.printed.contains("packet forwarding packets/burst") }
         if let text = try? Shell.run(["dpkg-query", "-W", "-f", "${Version}", "dpdk"]) { version = text }
     }
 

@@ -32,8 +32,8 @@
 enum {
   USE_SG = 1 << 4,            // multi-buffer at bind (Linux 6.6)
   MAX_TX_SKB_BUDGET = 9,      // frames one sendto may send in copy mode (Linux 6.18)
-  FRAMES_PER_SOCKET = 4096,   // twice the RX ring
-  RING_SIZE = 2048,           // RX and TX
+  FRAMES_PER_SOCKET = 8192,   // twice the RX ring
+  RING_SIZE = 4096,           // RX and TX
   HEADROOM = 256,             // XDP_PACKET_HEADROOM
   LINK_HEADER = 14 + 8,       // Ethernet and two VLAN tags
   EMPTY_TURNS_BEFORE_SLEEP = 4096,

@@ -34,7 +34,7 @@ public struct BridgeConfiguration: Sendable {
 }
 
 /// Frames a worker has for each socket. Twice the RX ring, so that as many can wait for reception as can be on their way out.
-private let framesPerSocket = 4096
+private let framesPerSocket = 8192
 /// Looks at the workers before the publisher yields: about a millisecond.
 private let spinsBeforeYield = 50_000
 /// How long to wait for the kernel to let go of what a process that has just ended held, in milliseconds.

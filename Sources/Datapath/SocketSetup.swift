@@ -13,8 +13,10 @@ public enum SocketMode: String, Sendable, Codable {
 }
 
 /// Ring sizes, in entries; powers of two.
+///
+/// 4096 is what waits while a virtual machine's host takes the processor away for 4 ms at a million frames a second.
 struct RingSizes {
-    var rx: UInt32 = 2048
+    var rx: UInt32 = 4096
     var tx: UInt32 = 2048
     /// Larger than all frames of a worker, so that nobody ever waits for room in them.
     var fill: UInt32

@@ -163,9 +163,6 @@ def test_rates_are_plausible(measured):
         assert row["cpu_ns_per_frame"]["median"] > 50
         for other, ratio in row["ratio_pdr"].items():
             assert ratio["median"] == pytest.approx(pdr["median"] / measured.rows[other]["pdr_fps"]["median"], rel=0.001)
-    # A cable has nothing to do.
-    cable = measured.rows["cable"]["pdr_fps"]["median"]
-    assert all(cable * 1.05 >= row["pdr_fps"]["median"] for row in measured.rows.values())
 
 
 def chance(frames):

@@ -1,38 +1,53 @@
-// The kernel's part: hands every frame of a port to the AF_XDP socket of the queue it came in by.
+// The kernel's part: hands every frame to the AF_XDP socket of the queue it came in by, and knows what to do without one.
 //
-//   NIC queue n ─► this program ─► xsks[n] ─► worker
-//                    │   └─ no socket there ─► dropped and counted
-//                    └─ one frame in so many gets the time in front of it (metadata area)
+//   NIC queue n ─► this program ─┬─► xsks[n] ─► worker            while the worker is alive
+//                                ├─► dropped and counted          else, as the policy says: closed
+//                                ├─► the other port               open
+//                                └─► judged here ─► other port    kernel (twin.h)
 //
-// It judges nothing and passes nothing to the kernel's network stack: a frame
-// that no worker takes is dropped, so the bridge fails closed.
+// Nothing is passed to the kernel's network stack. One frame in so many gets the time in front of it (metadata area).
 //
 // License: GPL-compatible is required for some helpers; none is used here.
 
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#include "twin.h"
 
 // More queues than any port driver of today offers a bridge.
 #define MAX_QUEUES 256
 
+// Queues of the inside port, then of the outside port.
 struct {
     __uint(type, BPF_MAP_TYPE_XSKMAP);
-    __uint(max_entries, MAX_QUEUES);
+    __uint(max_entries, 2 * MAX_QUEUES);
     __type(key, __u32);
     __type(value, __u32);
 } xsks SEC(".maps");
 
-// Frames dropped because their queue had no socket.
+// The two ports, inside first.
 struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1);
+    __uint(type, BPF_MAP_TYPE_DEVMAP);
+    __uint(max_entries, 2);
     __type(key, __u32);
-    __type(value, __u64);
-} no_socket SEC(".maps");
+    __type(value, __u32);
+} ports SEC(".maps");
 
-// Which frames are timed; Sources/CLinux/xdp.c (clinux_xdp_set_sampling) writes the same words.
-struct sampling {
-    // One frame in so many, on average; 0: none.
+// What the bridge is doing; an index of `control.actions`.
+enum state { STARTING, RUNNING, STOPPING, STATES };
+// What becomes of frames that no worker judges.
+enum action { CLOSED, OPEN, KERNEL };
+
+// Sources/Datapath/XDPProgram.swift writes the same words.
+struct control {
+    __u32 outside; // interface index of the outside port
+    __u32 state;
+    // By state; in RUNNING: when the worker is dead.
+    __u32 actions[4];
+    // Not 0: everything is judged here, whether there are workers or not.
+    __u32 only_kernel;
+    // Which of `tables` is in use.
+    __u32 table;
+    // Nanoseconds after which a heartbeat is old.
+    __u64 deadline;
+    // One frame in so many is timed, on average; 0: none.
     __u32 gap;
     // Known to this process's workers only, in the low 16 bits: what lies in front of a frame by accident is no time.
     __u32 tag;
@@ -41,9 +56,82 @@ struct sampling {
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
+    __uint(map_flags, BPF_F_MMAPABLE);
     __type(key, __u32);
-    __type(value, struct sampling);
-} sampling SEC(".maps");
+    __type(value, struct control);
+} control SEC(".maps");
+
+// A queue of a port, indexed as `xsks`.
+struct queue {
+    // Frames timed so far. The worker looks in front of frames only when this has moved: the cache line in front of
+    // every frame would cost more than the frame.
+    __u64 stamped;
+    // Who serves it.
+    __u64 worker;
+    __u64 unused[6];
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 2 * MAX_QUEUES);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct queue);
+} queues SEC(".maps");
+
+// Written by the workers, a cache line each: CLOCK_MONOTONIC_COARSE of the last sign of life, ns. 0: asleep until a
+// frame comes; then this program writes the time, and the worker has `deadline` from then on.
+struct beat {
+    __u64 at;
+    __u64 unused[7];
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, MAX_QUEUES);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct beat);
+} beats SEC(".maps");
+
+// Times in which frames came and no worker judged them, by state.
+struct failure {
+    __u64 episodes;
+    // Of the last one, CLOCK_MONOTONIC: begin, last frame in it, and the frame that ended it; 0 if it goes on.
+    __u64 since;
+    __u64 last;
+    __u64 until;
+    __u64 active;
+    __u64 unused[3];
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, STATES);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct failure);
+} failures SEC(".maps");
+
+// What became of frames that no worker judged, in frames and bytes: Counters.swift has the same layout for workers.
+struct traffic {
+    __u64 frames, bytes;
+};
+
+struct counts {
+    struct traffic received, forwarded;
+    struct traffic denied[CAUSE_CAPACITY];
+    // Forwarded in `learn` or `monitor` although `enforce` would have denied them.
+    struct traffic noted[CAUSE_CAPACITY];
+};
+
+// By the port a frame came in by.
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 2);
+    __type(key, __u32);
+    __type(value, struct counts);
+} kernel_counts SEC(".maps");
 
 // Frames until the next one is timed.
 struct {
@@ -53,24 +141,9 @@ struct {
     __type(value, __u32);
 } frames_left SEC(".maps");
 
-// Frames timed so far, by queue; mapped into the worker, which looks in front of frames only when this has moved: the
-// cache line in front of every frame would cost more than the frame.
-struct stamped {
-    __u64 frames;
-    __u64 unused[7];
-};
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, MAX_QUEUES);
-    __uint(map_flags, BPF_F_MMAPABLE);
-    __type(key, __u32);
-    __type(value, struct stamped);
-} stamped SEC(".maps");
-
 #define TIME_BITS 48
 
-static __always_inline void stamp(struct xdp_md *ctx)
+INLINE void stamp(struct xdp_md *ctx, const struct control *c, struct queue *queue)
 {
     __u32 zero = 0;
     __u32 *left = bpf_map_lookup_elem(&frames_left, &zero);
@@ -80,40 +153,176 @@ static __always_inline void stamp(struct xdp_md *ctx)
         (*left)--;
         return;
     }
-    struct sampling *s = bpf_map_lookup_elem(&sampling, &zero);
-    if (!s || s->gap == 0)
+    if (c->gap == 0)
         return;
     // Random steps with the gap as their mean: every so-manieth frame of a periodic sender would always be the same one.
-    *left = bpf_get_prandom_u32() % (2 * s->gap - 1);
+    *left = bpf_get_prandom_u32() % (2 * c->gap - 1);
     // A driver without a metadata area refuses; the frame goes on untimed.
     if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(__u64)))
         return;
     __u64 *time = (void *)(long)ctx->data_meta;
     if ((void *)(time + 1) > (void *)(long)ctx->data)
         return;
-    __u32 queue = ctx->rx_queue_index;
-    struct stamped *count = bpf_map_lookup_elem(&stamped, &queue);
-    if (!count)
-        return;
     // Before the frame is shown to the worker. One processor serves a queue at a time.
-    count->frames++;
-    *time = (__u64)s->tag << TIME_BITS | (bpf_ktime_get_ns() & ((1ULL << TIME_BITS) - 1));
+    queue->stamped++;
+    *time = (__u64)c->tag << TIME_BITS | (bpf_ktime_get_ns() & ((1ULL << TIME_BITS) - 1));
+}
+
+INLINE void add(struct traffic *traffic, __u32 bytes)
+{
+    traffic->frames++;
+    traffic->bytes += bytes;
+}
+
+// Where frames come and no worker judges them: begins an episode, or goes on with it. `mine` is `control.state`.
+NOINLINE void fail(__u32 mine)
+{
+    struct failure *f = bpf_map_lookup_elem(&failures, &mine);
+    if (!f)
+        return;
+    __u64 now = bpf_ktime_get_ns();
+    f->last = now;
+    // Two processors may come here at once: the episode is one.
+    if (!f->active && !__sync_lock_test_and_set(&f->active, 1)) {
+        f->since = now;
+        f->until = 0;
+        __sync_fetch_and_add(&f->episodes, 1);
+    }
+}
+
+INLINE void recover(void)
+{
+    __u32 running = RUNNING;
+    struct failure *f = bpf_map_lookup_elem(&failures, &running);
+    if (f && UNLIKELY(f->active)) {
+        f->until = bpf_ktime_get_ns();
+        f->active = 0;
+    }
+}
+
+// The frame's first bytes into this processor's `work`.
+INLINE struct work *take(struct xdp_md *ctx)
+{
+    __u32 zero = 0;
+    struct work *w = bpf_map_lookup_elem(&work, &zero);
+    if (!w)
+        return 0;
+    __u64 length = bpf_xdp_get_buff_len(ctx);
+    w->length = length;
+    __u64 take = length > LOOKED_AT ? LOOKED_AT : length;
+    w->available = take;
+    if (take == 0 || take > LOOKED_AT || bpf_xdp_load_bytes(ctx, 0, w->bytes, take))
+        w->available = 0; // "truncated"
+    return w;
+}
+
+INLINE int leave(const struct control *c, __u32 side, struct counts *counts, __u32 length)
+{
+    add(&counts->forwarded, length);
+    return bpf_redirect_map(&ports, !side, 0);
+}
+
+INLINE int judge_here(struct xdp_md *ctx, const struct control *c, __u32 side, struct counts *counts)
+{
+    __u32 place = c->table & 1;
+    struct table *t = bpf_map_lookup_elem(&tables, &place);
+    struct work *w = take(ctx);
+    if (!t || !w)
+        return XDP_DROP;
+    if (t->magic != TABLE_MAGIC) {
+        add(&counts->denied[CAUSE_NO_WORKER], bpf_xdp_get_buff_len(ctx));
+        return XDP_DROP;
+    }
+    judge(t, w, side);
+    __u32 cause = w->verdict.cause & (CAUSE_CAPACITY - 1);
+    __u32 length = bpf_xdp_get_buff_len(ctx);
+    if (cause == CAUSE_NONE) {
+        __u32 rule = t->hits_base + w->verdict.rule;
+        __u64 *hit = w->verdict.rule == NO_RULE ? 0 : bpf_map_lookup_elem(&hits, &rule);
+        if (hit)
+            __sync_fetch_and_add(hit, 1);
+        return leave(c, side, counts, length);
+    }
+    if (t->mode == MODE_ENFORCE) {
+        add(&counts->denied[cause], length);
+        return XDP_DROP;
+    }
+    add(&counts->noted[cause], length);
+    return leave(c, side, counts, length);
 }
 
 // "xdp.frags": frames larger than one buffer are welcome (multi-buffer XDP).
 SEC("xdp.frags")
 int sekisho_xdp(struct xdp_md *ctx)
 {
-    stamp(ctx);
-    // The flags say what to return where the map has no socket.
-    int action = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_DROP);
-    if (action != XDP_REDIRECT) {
-        __u32 zero = 0;
-        __u64 *count = bpf_map_lookup_elem(&no_socket, &zero);
-        if (count)
-            (*count)++;
+    __u32 zero = 0;
+    struct control *c = bpf_map_lookup_elem(&control, &zero);
+    if (!c)
+        return XDP_DROP;
+    __u32 side = ctx->ingress_ifindex == c->outside;
+    __u32 state = c->state & 3;
+    if (LIKELY(state == RUNNING && !c->only_kernel)) {
+        __u32 index = side * MAX_QUEUES + (ctx->rx_queue_index & (MAX_QUEUES - 1));
+        struct queue *queue = bpf_map_lookup_elem(&queues, &index);
+        __u32 worker = queue ? queue->worker : 0;
+        struct beat *beat = bpf_map_lookup_elem(&beats, &worker);
+        if (!queue || !beat)
+            return XDP_DROP;
+        __u64 now = bpf_ktime_get_coarse_ns(), at = beat->at;
+        if (UNLIKELY(at == 0))
+            beat->at = at = now;
+        if (LIKELY(at + c->deadline >= now)) {
+            stamp(ctx, c, queue);
+            // The flags say what to return where the map has no socket.
+            if (LIKELY(bpf_redirect_map(&xsks, index, XDP_DROP) == XDP_REDIRECT)) {
+                recover();
+                return XDP_REDIRECT;
+            }
+        }
     }
-    return action;
+    struct counts *counts = bpf_map_lookup_elem(&kernel_counts, &side);
+    if (!counts)
+        return XDP_DROP;
+    __u32 length = bpf_xdp_get_buff_len(ctx);
+    add(&counts->received, length);
+    if (c->only_kernel && state == RUNNING)
+        return judge_here(ctx, c, side, counts);
+    fail(state);
+    __u32 action = c->actions[state];
+    if (action == KERNEL)
+        return judge_here(ctx, c, side, counts);
+    if (action == OPEN)
+        return leave(c, side, counts, length);
+    add(&counts->denied[CAUSE_NO_WORKER], length);
+    return XDP_DROP;
+}
+
+// For tests (BPF_PROG_TEST_RUN): what the twin says of a frame, as `cause << 40 | is_reply << 32 | rule` in `said`.
+// The side is that of `control`, as above.
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, __u64);
+} said SEC(".maps");
+
+SEC("xdp.frags")
+int sekisho_say(struct xdp_md *ctx)
+{
+    __u32 zero = 0;
+    struct control *c = bpf_map_lookup_elem(&control, &zero);
+    __u64 *answer = bpf_map_lookup_elem(&said, &zero);
+    if (!c || !answer)
+        return XDP_ABORTED;
+    __u32 place = c->table & 1;
+    struct table *t = bpf_map_lookup_elem(&tables, &place);
+    struct work *w = take(ctx);
+    if (!t || !w)
+        return XDP_ABORTED;
+    judge(t, w, c->state & 1);
+    *answer = (__u64)w->verdict.cause << 40 | (__u64)w->verdict.is_reply << 32 | w->verdict.rule;
+    return XDP_PASS;
 }
 
 char _license[] SEC("license") = "Apache-2.0";

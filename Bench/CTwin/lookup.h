@@ -20,7 +20,7 @@ INLINE const struct KEY *NAME(slot)(const struct ctwin_lookup *t, uint64_t bucke
 // Without a branch: a miss costs what a hit costs.
 INLINE uint32_t NAME(compare)(const struct KEY *slot, const struct KEY *key) {
   uint32_t found = (uint32_t)(slot->tail >> 32);
-  return NAME(holds)(slot, key) ? found : CTWIN_NO_RULE;
+  return NAME(holds)(slot, key) ? found : NO_RULE;
 }
 
 // Linear probing. Load is at most one half, and ctwin_table_open has seen an empty slot, which ends every walk.
@@ -31,7 +31,7 @@ NOINLINE uint32_t NAME(plain)(const struct ctwin_lookup *t, const struct KEY *ke
     if (NAME(holds)(slot, key)) return (uint32_t)(slot->tail >> 32);
     if (++slot == end) slot = slots;
   }
-  return CTWIN_NO_RULE;
+  return NO_RULE;
 }
 
 INLINE void NAME(lookup)(const struct ctwin_lookup *table, const struct KEY *restrict keys, size_t n,

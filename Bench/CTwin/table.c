@@ -76,7 +76,7 @@ int ctwin_table_open(struct ctwin_table *table, const void *image, size_t size, 
       wrong = "no table image";
     else if (header.bytes > size || header.bytes < sizeof header)
       wrong = "shorter than its header says";
-    else if (header.mode > CTWIN_ENFORCE)
+    else if (header.mode > MODE_ENFORCE)
       wrong = "an unknown mode";
     else if (header.rules >= LIST_BIT)
       wrong = "too many rules";

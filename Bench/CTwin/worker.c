@@ -47,8 +47,8 @@ struct burst {
   uint32_t lengths[CTWIN_BURST];        // bytes on the wire
   uint8_t first_descriptors[CTWIN_BURST];
   uint8_t chain_lengths[CTWIN_BURST];
-  struct ctwin_headers headers[CTWIN_BURST];
-  struct ctwin_verdict verdicts[CTWIN_BURST];
+  struct frame_headers headers[CTWIN_BURST];
+  struct verdict verdicts[CTWIN_BURST];
 };
 
 struct ctwin_worker {
@@ -78,7 +78,7 @@ INLINE void add_frame(uint64_t *frames_and_bytes, uint64_t bytes) {
   add(&frames_and_bytes[1], bytes);
 }
 
-INLINE uint64_t *of_side(struct ctwin_worker *w, enum ctwin_side side, size_t place) {
+INLINE uint64_t *of_side(struct ctwin_worker *w, enum side side, size_t place) {
   return w->counters + (size_t)side * CTWIN_PER_SIDE + place;
 }
 
@@ -200,11 +200,11 @@ INLINE uint32_t gather(struct ctwin_worker *w, struct worker_socket *from, uint3
 }
 
 // The general form: frames in several buffers, a TX ring that is full, a port that is down. `judges` is a constant.
-NOINLINE void transmit(struct ctwin_worker *w, enum ctwin_side side, struct worker_socket *from, uint32_t count,
+NOINLINE void transmit(struct ctwin_worker *w, enum side side, struct worker_socket *from, uint32_t count,
                      const struct ctwin_publication *publication, bool judges) {
   struct burst *restrict burst = &w->burst;
   struct worker_socket *to = from->to;
-  const bool enforces = publication->table->mode == CTWIN_ENFORCE;
+  const bool enforces = publication->table->mode == MODE_ENFORCE;
   uint64_t *hits = judges ? publication->hits[w->index] : NULL;
   const struct xdp_desc *restrict rx = from->rx.entries;
   struct xdp_desc *restrict tx = to->tx.entries;
@@ -221,20 +221,20 @@ NOINLINE void transmit(struct ctwin_worker *w, enum ctwin_side side, struct work
   for (uint32_t i = 0; i < count; i++) {
     const uint64_t bytes = burst->lengths[i];
     const uint32_t chain = burst->chain_lengths[i];
-    uint32_t cause = CTWIN_NONE;
+    uint32_t cause = CAUSE_NONE;
     received_bytes += bytes;
     if (judges) {
-      const struct ctwin_verdict verdict = burst->verdicts[i];
+      const struct verdict verdict = burst->verdicts[i];
       cause = verdict.cause;
-      if (cause == CTWIN_NONE) {
-        if (verdict.rule != CTWIN_NO_RULE) add(&hits[verdict.rule], 1);
+      if (cause == CAUSE_NONE) {
+        if (verdict.rule != NO_RULE) add(&hits[verdict.rule], 1);
       } else if (!enforces) {
         add_frame(of_side(w, side, CTWIN_NOTED + 2 * cause), bytes);
-        cause = CTWIN_NONE;
+        cause = CAUSE_NONE;
       }
     }
-    if (UNLIKELY(chain > LONGEST_CHAIN || burst->first_lengths[i] == 0)) cause = CTWIN_FRAME_CHAIN;
-    if (UNLIKELY(cause == CTWIN_NONE && places < chain)) {
+    if (UNLIKELY(chain > LONGEST_CHAIN || burst->first_lengths[i] == 0)) cause = CAUSE_FRAME_CHAIN;
+    if (UNLIKELY(cause == CAUSE_NONE && places < chain)) {
       if (may_wait) {
         to->tx.next = tx_next;
         to->in_flight = in_flight;
@@ -245,10 +245,10 @@ NOINLINE void transmit(struct ctwin_worker *w, enum ctwin_side side, struct work
       }
       // Once in a burst: the frames behind this one must not wait for each other.
       may_wait = places >= chain;
-      if (places < chain) cause = CTWIN_TRANSMIT_FULL;
+      if (places < chain) cause = CAUSE_TRANSMIT_FULL;
     }
     const uint32_t first = rx_next + burst->first_descriptors[i];
-    if (cause == CTWIN_NONE) {
+    if (cause == CAUSE_NONE) {
       for (uint32_t k = 0; k < chain; k++) tx[tx_next++ & tx_mask] = rx[(first + k) & rx_mask];
       in_flight += chain;
       places -= chain;
@@ -294,7 +294,7 @@ INLINE bool gather_whole(struct ctwin_worker *w, struct worker_socket *from, uin
 }
 
 // A frame goes to the other port as a descriptor: its bytes stay where they are. `judges` is a constant.
-INLINE void send_whole(struct ctwin_worker *w, enum ctwin_side side, struct worker_socket *from, uint32_t count,
+INLINE void send_whole(struct ctwin_worker *w, enum side side, struct worker_socket *from, uint32_t count,
                        const struct ctwin_publication *publication, bool judges) {
   struct burst *restrict burst = &w->burst;
   struct worker_socket *to = from->to;
@@ -310,7 +310,7 @@ INLINE void send_whole(struct ctwin_worker *w, enum ctwin_side side, struct work
       transmit(w, side, from, count, publication, false);
     return;
   }
-  const bool enforces = publication->table->mode == CTWIN_ENFORCE;
+  const bool enforces = publication->table->mode == MODE_ENFORCE;
   uint64_t *hits = judges ? publication->hits[w->index] : NULL;
   const struct xdp_desc *restrict rx = from->rx.entries;
   struct xdp_desc *restrict tx = to->tx.entries;
@@ -326,9 +326,9 @@ INLINE void send_whole(struct ctwin_worker *w, enum ctwin_side side, struct work
     received_bytes += bytes;
     const struct xdp_desc descriptor = rx[(rx_next + i) & rx_mask];
     if (judges) {
-      const struct ctwin_verdict verdict = burst->verdicts[i];
-      if (verdict.cause == CTWIN_NONE) {
-        if (verdict.rule != CTWIN_NO_RULE) add(&hits[verdict.rule], 1);
+      const struct verdict verdict = burst->verdicts[i];
+      if (verdict.cause == CAUSE_NONE) {
+        if (verdict.rule != NO_RULE) add(&hits[verdict.rule], 1);
       } else if (enforces) {
         add_frame(of_side(w, side, CTWIN_DENIED + 2 * verdict.cause), bytes);
         kept_bytes += bytes;
@@ -355,7 +355,7 @@ INLINE void send_whole(struct ctwin_worker *w, enum ctwin_side side, struct work
 }
 
 // The burst with frames in several buffers.
-NOINLINE uint32_t forward_chains(struct ctwin_worker *w, enum ctwin_side side, struct worker_socket *from, uint32_t waiting,
+NOINLINE uint32_t forward_chains(struct ctwin_worker *w, enum side side, struct worker_socket *from, uint32_t waiting,
                                  const struct ctwin_publication *publication, bool judges) {
   uint32_t taken, count = gather(w, from, waiting, &taken);
   if (taken == 0) {
@@ -377,7 +377,7 @@ NOINLINE uint32_t forward_chains(struct ctwin_worker *w, enum ctwin_side side, s
 }
 
 // Receives a burst from a socket, judges it and sends what may pass.
-INLINE uint32_t forward(struct ctwin_worker *w, enum ctwin_side side, struct worker_socket *from,
+INLINE uint32_t forward(struct ctwin_worker *w, enum side side, struct worker_socket *from,
                         const struct ctwin_publication *publication, bool judges) {
   uint32_t waiting = available(&from->rx, CTWIN_BURST);
   if (waiting == 0) return 0;
@@ -401,8 +401,8 @@ INLINE size_t poll_sockets(struct ctwin_worker *w, bool judges) {
   struct worker_socket *sockets = w->sockets;
   const size_t inside_count = w->inside_count, count = w->socket_count;
   size_t handled = 0;
-  for (size_t i = 0; i < inside_count; i++) handled += forward(w, CTWIN_INSIDE, &sockets[i], publication, judges);
-  for (size_t i = inside_count; i < count; i++) handled += forward(w, CTWIN_OUTSIDE, &sockets[i], publication, judges);
+  for (size_t i = 0; i < inside_count; i++) handled += forward(w, SIDE_INSIDE, &sockets[i], publication, judges);
+  for (size_t i = inside_count; i < count; i++) handled += forward(w, SIDE_OUTSIDE, &sockets[i], publication, judges);
   // The rest of a burst that one call could not send.
   for (size_t i = 0; i < count; i++)
     if (sockets[i].in_flight > 0) handled += complete(w, &sockets[i]);

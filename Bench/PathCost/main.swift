@@ -47,9 +47,9 @@ final class Path {
     private let lengths: UnsafeMutablePointer<UInt32>
     private let frames: UnsafeMutablePointer<UnsafeRawPointer>
     private let swiftHeaders: UnsafeMutablePointer<FrameHeaders>
-    private let cHeaders: UnsafeMutablePointer<ctwin_headers>
+    private let cHeaders: UnsafeMutablePointer<frame_headers>
     private let scratch: UnsafeMutablePointer<ctwin_scratch>
-    private let verdicts = UnsafeMutablePointer<ctwin_verdict>.allocate(capacity: 64)
+    private let verdicts = UnsafeMutablePointer<verdict>.allocate(capacity: 64)
     private var at = 0
     private var sinceStamp = 0
 
@@ -80,7 +80,7 @@ final class Path {
         let frames = UnsafeMutablePointer<UnsafeRawPointer>.allocate(capacity: total)
         self.frames = frames
         let base = swift.base
-        let cHeaders = UnsafeMutablePointer<ctwin_headers>.allocate(capacity: total)
+        let cHeaders = UnsafeMutablePointer<frame_headers>.allocate(capacity: total)
         self.cHeaders = cHeaders
         let swiftHeaders = UnsafeMutablePointer<FrameHeaders>.allocate(capacity: total)
         self.swiftHeaders = swiftHeaders
@@ -94,7 +94,7 @@ final class Path {
             "the twin parses something else")
 
         // The C twin: the same table as an image, its own rings and frames.
-        let image = TableImage(table)!.bytes
+        let image = TableImage(table).bytes
         let copy = pages(image.count)
         image.withUnsafeBytes { copy.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
         var why: UnsafePointer<CChar>?

@@ -33,7 +33,8 @@ enum {
   USE_SG = 1 << 4,            // multi-buffer at bind (Linux 6.6)
   MAX_TX_SKB_BUDGET = 9,      // frames one sendto may send in copy mode (Linux 6.18)
   FRAMES_PER_SOCKET = 8192,   // twice the RX ring
-  RING_SIZE = 4096,           // RX and TX
+  RX_RING_SIZE = 4096,
+  TX_RING_SIZE = 2048,
   HEADROOM = 256,             // XDP_PACKET_HEADROOM
   LINK_HEADER = 14 + 8,       // Ethernet and two VLAN tags
   EMPTY_TURNS_BEFORE_SLEEP = 4096,
@@ -282,8 +283,8 @@ static struct xsk open_xsk(const char *port, const struct umem *umem, bool is_fi
   } rings[] = {
       {XDP_UMEM_FILL_RING, all, "fill"},
       {XDP_UMEM_COMPLETION_RING, all, "completion"},
-      {XDP_RX_RING, RING_SIZE, "RX"},
-      {XDP_TX_RING, RING_SIZE, "TX"},
+      {XDP_RX_RING, RX_RING_SIZE, "RX"},
+      {XDP_TX_RING, TX_RING_SIZE, "TX"},
   };
   for (int i = 0; i < 4; i++)
     if (setsockopt(fd, SOL_XDP, rings[i].option, &rings[i].size, sizeof rings[i].size) < 0)
@@ -292,8 +293,8 @@ static struct xsk open_xsk(const char *port, const struct umem *umem, bool is_fi
   socklen_t length = sizeof offsets;
   if (getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length) < 0)
     fail(1, errno, "reading the ring offsets of %s queue 0", port);
-  xsk.rings.rx = map_ring(&xsk, 0, &offsets.rx, RING_SIZE, sizeof(struct xdp_desc), XDP_PGOFF_RX_RING, port);
-  xsk.rings.tx = map_ring(&xsk, 1, &offsets.tx, RING_SIZE, sizeof(struct xdp_desc), XDP_PGOFF_TX_RING, port);
+  xsk.rings.rx = map_ring(&xsk, 0, &offsets.rx, RX_RING_SIZE, sizeof(struct xdp_desc), XDP_PGOFF_RX_RING, port);
+  xsk.rings.tx = map_ring(&xsk, 1, &offsets.tx, TX_RING_SIZE, sizeof(struct xdp_desc), XDP_PGOFF_TX_RING, port);
   xsk.rings.fill = map_ring(&xsk, 2, &offsets.fr, all, sizeof(uint64_t), XDP_UMEM_PGOFF_FILL_RING, port);
   xsk.rings.completion = map_ring(&xsk, 3, &offsets.cr, all, sizeof(uint64_t), XDP_UMEM_PGOFF_COMPLETION_RING, port);
   return xsk;
@@ -381,14 +382,14 @@ static void run(struct ctwin_worker *worker, const struct xsk xsks[2], bool spin
 
 static void print_direction(const char *name, const uint64_t *counters, int fd) {
   uint64_t denied = 0;
-  for (int cause = 1; cause < CTWIN_CAUSES; cause++) denied += counters[CTWIN_DENIED + 2 * cause];
+  for (int cause = 1; cause < CAUSE_CAPACITY; cause++) denied += counters[CTWIN_DENIED + 2 * cause];
   printf("\"%s\":{\"received\":%llu,\"forwarded\":%llu,\"denied\":%llu,\"received_bytes\":%llu,"
          "\"forwarded_bytes\":%llu,\"causes\":{",
          name, (unsigned long long)counters[CTWIN_RECEIVED], (unsigned long long)counters[CTWIN_FORWARDED],
          (unsigned long long)denied, (unsigned long long)counters[CTWIN_RECEIVED + 1],
          (unsigned long long)counters[CTWIN_FORWARDED + 1]);
   const char *comma = "";
-  for (int cause = 1; cause < CTWIN_CAUSES; cause++) {
+  for (int cause = 1; cause < CAUSE_CAPACITY; cause++) {
     if (!counters[CTWIN_DENIED + 2 * cause]) continue;
     printf("%s\"%s\":%llu", comma, ctwin_cause_name((unsigned)cause),
            (unsigned long long)counters[CTWIN_DENIED + 2 * cause]);
@@ -465,7 +466,7 @@ int main(int argc, char **argv) {
       failed = i;
       error = bind_xsk(rings[i].fd, &ports[i], i ? rings[0].fd : -1, (copies ? XDP_COPY : XDP_ZEROCOPY) | chains);
       // Lets one call send a whole ring in copy mode; older kernels stay at 32 frames.
-      uint32_t budget = RING_SIZE;
+      uint32_t budget = TX_RING_SIZE;
       if (!error) setsockopt(rings[i].fd, SOL_XDP, MAX_TX_SKB_BUDGET, &budget, sizeof budget);
     }
     if (!error) break;

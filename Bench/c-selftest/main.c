@@ -174,7 +174,7 @@ static struct ctwin_key4 key4(uint32_t client, uint32_t server, uint16_t port, u
                              (uint64_t)rule << 32 | (uint64_t)port << 16 | (uint64_t)proto << 8};
 }
 
-static struct ctwin_key6 key6(struct ctwin_address client, struct ctwin_address server, uint16_t port, uint8_t proto,
+static struct ctwin_key6 key6(struct address_words client, struct address_words server, uint16_t port, uint8_t proto,
                               uint32_t rule) {
   return (struct ctwin_key6){client, server, (uint64_t)rule << 32 | (uint64_t)port << 16 | (uint64_t)proto << 8};
 }
@@ -186,11 +186,11 @@ static void test_lookups(const char *name, size_t n, struct shape s4, struct sha
   struct ctwin_key6 *k6 = calloc(n, sizeof *k6);
   for (size_t i = 0; i < n; i++) {
     k4[i] = key4((uint32_t)rnd(), (uint32_t)rnd(), (uint16_t)rnd(), 6, (uint32_t)i);
-    k6[i] = key6((struct ctwin_address){rnd(), rnd()}, (struct ctwin_address){rnd(), rnd()}, (uint16_t)rnd(), 17,
+    k6[i] = key6((struct address_words){rnd(), rnd()}, (struct address_words){rnd(), rnd()}, (uint16_t)rnd(), 17,
                  (uint32_t)i);
   }
   struct ctwin_image *image =
-      make_image((struct keys){k4, n, sizeof *k4, s4}, (struct keys){k6, n, sizeof *k6, s6}, n, CTWIN_ENFORCE);
+      make_image((struct keys){k4, n, sizeof *k4, s4}, (struct keys){k6, n, sizeof *k6, s6}, n, MODE_ENFORCE);
   struct ctwin_table table;
   const char *why;
   CHECK(ctwin_table_open(&table, image, image->bytes, &why) == 0);
@@ -215,9 +215,9 @@ static void test_lookups(const char *name, size_t n, struct shape s4, struct sha
         }
       }
       ctwin_lookup4(&table, ask4, count, &scratch, found);
-      for (size_t i = 0; i < count; i++) CHECK(found[i] == (miss ? CTWIN_NO_RULE : (uint32_t)(at + i)));
+      for (size_t i = 0; i < count; i++) CHECK(found[i] == (miss ? NO_RULE : (uint32_t)(at + i)));
       ctwin_lookup6(&table, ask6, count, &scratch, found);
-      for (size_t i = 0; i < count; i++) CHECK(found[i] == (miss ? CTWIN_NO_RULE : (uint32_t)(at + i)));
+      for (size_t i = 0; i < count; i++) CHECK(found[i] == (miss ? NO_RULE : (uint32_t)(at + i)));
     }
   }
   printf("lookups, %s: %zu keys of each kind, hit and miss\n", name, n);
@@ -253,7 +253,7 @@ static void ipv4(struct frame *f, uint32_t source, uint32_t destination, uint8_t
   put8(f, 64), put8(f, proto), put16(f, 0), put32(f, source), put32(f, destination);
 }
 
-static void ipv6(struct frame *f, struct ctwin_address s, struct ctwin_address d, uint8_t next, uint8_t hops, size_t payload) {
+static void ipv6(struct frame *f, struct address_words s, struct address_words d, uint8_t next, uint8_t hops, size_t payload) {
   put32(f, 0x60000000), put16(f, (uint16_t)payload), put8(f, next), put8(f, hops);
   put64(f, s.high), put64(f, s.low), put64(f, d.high), put64(f, d.low);
 }
@@ -272,7 +272,7 @@ static void icmp(struct frame *f, uint8_t type, uint8_t code) { put8(f, type), p
 #define CLIENT 0x0A030101u
 #define SERVER 0x0A030202u
 #define OTHER 0x0A030303u
-static const struct ctwin_address CLIENT6 = {0xFD00000300000000, 1}, SERVER6 = {0xFD00000300000000, 2};
+static const struct address_words CLIENT6 = {0xFD00000300000000, 1}, SERVER6 = {0xFD00000300000000, 2};
 
 enum { RULE_TCP, RULE_UDP6, RULE_ECHO, RULE_UDP, RULE_ECHO6, RULES };
 
@@ -287,34 +287,34 @@ static const struct { const char *name; uint8_t cause; uint32_t rule; } expected
     [REQUEST] = {"TCP request", 0, RULE_TCP},
     [REPLY] = {"TCP reply", 0, RULE_TCP},
     [TAGGED] = {"TCP request with a VLAN tag", 0, RULE_TCP},
-    [SYN_FROM_SERVER] = {"SYN from the server", CTWIN_SYN_FROM_SERVER, CTWIN_NO_RULE},
-    [DENIED] = {"TCP to another port", CTWIN_NOT_IN_POLICY, CTWIN_NO_RULE},
-    [DENIED_HOST] = {"TCP to another host", CTWIN_NOT_IN_POLICY, CTWIN_NO_RULE},
+    [SYN_FROM_SERVER] = {"SYN from the server", CAUSE_SYN_FROM_SERVER, NO_RULE},
+    [DENIED] = {"TCP to another port", CAUSE_NOT_IN_POLICY, NO_RULE},
+    [DENIED_HOST] = {"TCP to another host", CAUSE_NOT_IN_POLICY, NO_RULE},
     [UDP4] = {"UDP", 0, RULE_UDP},
     [UDP4_REPLY] = {"UDP reply", 0, RULE_UDP},
     [UDP6] = {"UDP over IPv6", 0, RULE_UDP6},
     [UDP6_REPLY] = {"UDP reply over IPv6", 0, RULE_UDP6},
     [ECHO] = {"echo", 0, RULE_ECHO},
     [ECHO_REPLY] = {"echo reply", 0, RULE_ECHO},
-    [ECHO_FROM_SERVER] = {"echo from the server", CTWIN_NOT_IN_POLICY, CTWIN_NO_RULE},
+    [ECHO_FROM_SERVER] = {"echo from the server", CAUSE_NOT_IN_POLICY, NO_RULE},
     [ECHO6] = {"echo over IPv6", 0, RULE_ECHO6},
     [UNREACHABLE] = {"port unreachable", 0, RULE_UDP},
-    [UNREACHABLE_FORGED] = {"port unreachable from a stranger", CTWIN_ICMP_ERROR_UNRELATED, CTWIN_NO_RULE},
-    [ARP_REQUEST] = {"ARP", 0, CTWIN_NO_RULE},
-    [ARP_BAD] = {"ARP of an unknown operation", CTWIN_ARP_HEADER, CTWIN_NO_RULE},
-    [LLDP] = {"LLDP", CTWIN_ETHERTYPE_NOT_ALLOWED, CTWIN_NO_RULE},
-    [STP] = {"spanning tree", 0, CTWIN_NO_RULE},
-    [SNAP] = {"IP in SNAP", CTWIN_LLC_ENCAPSULATED, CTWIN_NO_RULE},
-    [SOLICITATION] = {"neighbour solicitation", 0, CTWIN_NO_RULE},
-    [DENIED6] = {"UDP over IPv6 the wrong way", CTWIN_NOT_IN_POLICY, CTWIN_NO_RULE},
-    [LATER_FRAGMENT] = {"later fragment", CTWIN_FRAGMENT_UNTRACKED, CTWIN_NO_RULE},
+    [UNREACHABLE_FORGED] = {"port unreachable from a stranger", CAUSE_ICMP_ERROR_UNRELATED, NO_RULE},
+    [ARP_REQUEST] = {"ARP", 0, NO_RULE},
+    [ARP_BAD] = {"ARP of an unknown operation", CAUSE_ARP_HEADER, NO_RULE},
+    [LLDP] = {"LLDP", CAUSE_ETHERTYPE_NOT_ALLOWED, NO_RULE},
+    [STP] = {"spanning tree", 0, NO_RULE},
+    [SNAP] = {"IP in SNAP", CAUSE_LLC_ENCAPSULATED, NO_RULE},
+    [SOLICITATION] = {"neighbour solicitation", 0, NO_RULE},
+    [DENIED6] = {"UDP over IPv6 the wrong way", CAUSE_NOT_IN_POLICY, NO_RULE},
+    [LATER_FRAGMENT] = {"later fragment", CAUSE_FRAGMENT_UNTRACKED, NO_RULE},
     [FIRST_FRAGMENT] = {"first fragment", 0, RULE_UDP},
-    [TINY_FRAGMENT] = {"tiny first fragment", CTWIN_FRAGMENT_TINY, CTWIN_NO_RULE},
-    [TRUNCATED] = {"truncated TCP", CTWIN_TRUNCATED, CTWIN_NO_RULE},
-    [SHORT] = {"13 bytes", CTWIN_TRUNCATED, CTWIN_NO_RULE},
-    [BAD_FLAGS] = {"SYN and FIN", CTWIN_TCP_FLAGS, CTWIN_NO_RULE},
-    [GROUP_SOURCE] = {"group source", CTWIN_ETHERNET_HEADER, CTWIN_NO_RULE},
-    [THREE_TAGS] = {"three tags", CTWIN_VLAN_DEPTH, CTWIN_NO_RULE},
+    [TINY_FRAGMENT] = {"tiny first fragment", CAUSE_FRAGMENT_TINY, NO_RULE},
+    [TRUNCATED] = {"truncated TCP", CAUSE_TRUNCATED, NO_RULE},
+    [SHORT] = {"13 bytes", CAUSE_TRUNCATED, NO_RULE},
+    [BAD_FLAGS] = {"SYN and FIN", CAUSE_TCP_FLAGS, NO_RULE},
+    [GROUP_SOURCE] = {"group source", CAUSE_ETHERNET_HEADER, NO_RULE},
+    [THREE_TAGS] = {"three tags", CAUSE_VLAN_DEPTH, NO_RULE},
     [EXTENSIONS] = {"UDP behind IPv6 options", 0, RULE_UDP6},
 };
 
@@ -355,7 +355,7 @@ static struct frame make_frame(enum kind kind) {
   case STP: ethernet(&f, -1, 38), put8(&f, 0x42), put8(&f, 0x42), put8(&f, 3), f.length += 35; break;
   case SNAP: ethernet(&f, -1, 40), put64(&f, 0xAAAA030000000800), f.length += 32; break;
   case SOLICITATION:
-    ethernet(&f, -1, 0x86DD), ipv6(&f, CLIENT6, (struct ctwin_address){0xFF02000000000000, 0x1FF000002}, 58, 255, 32);
+    ethernet(&f, -1, 0x86DD), ipv6(&f, CLIENT6, (struct address_words){0xFF02000000000000, 0x1FF000002}, 58, 255, 32);
     icmp(&f, 135, 0), put64(&f, SERVER6.high), put64(&f, SERVER6.low), put64(&f, 0x0101020000000001);
     break;
   case LATER_FRAGMENT: ipv4(&f, CLIENT, SERVER, 17, 0x2003, 24), f.length += 24; break;
@@ -390,7 +390,7 @@ static struct ctwin_image *policy(uint64_t mode, bool is_plain) {
 }
 
 static void test_verdicts(bool is_plain) {
-  struct ctwin_image *image = policy(CTWIN_ENFORCE, is_plain);
+  struct ctwin_image *image = policy(MODE_ENFORCE, is_plain);
   struct ctwin_table table;
   const char *why;
   CHECK(ctwin_table_open(&table, image, image->bytes, &why) == 0);
@@ -402,8 +402,8 @@ static void test_verdicts(bool is_plain) {
     memcpy(bytes[kind], f.bytes, f.length);
     lengths[kind] = (uint32_t)f.length;
   }
-  struct ctwin_headers headers[KINDS];
-  struct ctwin_verdict verdicts[KINDS];
+  struct frame_headers headers[KINDS];
+  struct verdict verdicts[KINDS];
   struct ctwin_scratch scratch;
   ctwin_parse_burst((const uint8_t *const *)bytes, lengths, lengths, KINDS, headers);
   ctwin_judge_burst(&table, headers, KINDS, &scratch, verdicts);
@@ -415,7 +415,7 @@ static void test_verdicts(bool is_plain) {
       exit(1);
     }
   CHECK(headers[TAGGED].vlan == 12 && headers[TAGGED].network_offset == 18 && headers[REQUEST].network_offset == 14);
-  CHECK(headers[SOLICITATION].claimed_mac == 0x020000000001 && headers[SOLICITATION].form == CTWIN_NEIGHBOUR);
+  CHECK(headers[SOLICITATION].claimed_mac == 0x020000000001 && headers[SOLICITATION].form == FORM_NEIGHBOUR);
   CHECK(verdicts[REPLY].is_reply && !verdicts[REQUEST].is_reply && verdicts[UDP6_REPLY].is_reply);
   for (int kind = 0; kind < KINDS; kind++) free(bytes[kind]);
   free(image);
@@ -429,21 +429,21 @@ static void test_tcp_flags(void) {
     f.bytes[14 + 20 + 13] = (uint8_t)flags;
     const uint8_t *bytes = f.bytes;
     uint32_t length = (uint32_t)f.length;
-    struct ctwin_headers header;
+    struct frame_headers header;
     ctwin_parse_burst(&bytes, &length, &length, 1, &header);
     unsigned f17 = flags & 0x17;
     bool is_possible = f17 == 0x02 || f17 == 0x12 || f17 == 0x04 || f17 == 0x14 || f17 == 0x10 || f17 == 0x11;
-    CHECK(header.cause == (is_possible ? CTWIN_NONE : CTWIN_TCP_FLAGS) && header.tcp_flags == flags);
+    CHECK(header.cause == (is_possible ? CAUSE_NONE : CAUSE_TCP_FLAGS) && header.tcp_flags == flags);
   }
 }
 
 // Bytes of all kinds, changed and cut: nothing outside them may be read, whatever comes out.
 static void test_hostile_frames(int rounds) {
-  struct ctwin_image *image = policy(CTWIN_ENFORCE, false);
+  struct ctwin_image *image = policy(MODE_ENFORCE, false);
   struct ctwin_table table;
   CHECK(ctwin_table_open(&table, image, image->bytes, NULL) == 0);
   struct ctwin_scratch scratch;
-  int causes[CTWIN_CAUSES] = {0};
+  int causes[CAUSE_CAPACITY] = {0};
   for (int round = 0; round < rounds; round++) {
     struct frame f = make_frame((enum kind)below(KINDS));
     for (uint64_t n = below(4); n > 0; n--) f.bytes[below(f.length)] = (uint8_t)rnd();
@@ -451,16 +451,16 @@ static void test_hostile_frames(int rounds) {
     uint8_t *bytes = malloc(cut ? cut : 1);
     memcpy(bytes, f.bytes, cut);
     uint32_t held = (uint32_t)cut, wire = below(2) ? held : (uint32_t)f.length;
-    struct ctwin_headers header;
-    struct ctwin_verdict verdict;
+    struct frame_headers header;
+    struct verdict verdict;
     ctwin_parse_burst((const uint8_t *const *)&bytes, &held, &wire, 1, &header);
     ctwin_judge_burst(&table, &header, 1, &scratch, &verdict);
-    CHECK(ctwin_cause_name(verdict.cause) && (verdict.cause || verdict.rule < RULES || header.form != CTWIN_IPV4));
+    CHECK(ctwin_cause_name(verdict.cause) && (verdict.cause || verdict.rule < RULES || header.form != FORM_IPV4));
     causes[verdict.cause]++;
     free(bytes);
   }
   int seen = 0;
-  for (int i = 0; i < CTWIN_CAUSES; i++) seen += causes[i] > 0;
+  for (int i = 0; i < CAUSE_CAPACITY; i++) seen += causes[i] > 0;
   printf("hostile frames: %d, %d different verdicts\n", rounds, seen);
   free(image);
 }
@@ -469,7 +469,7 @@ static void test_hostile_frames(int rounds) {
 static void test_hostile_images(int rounds) {
   int accepted = 0;
   for (int round = 0; round < rounds; round++) {
-    struct ctwin_image *image = policy(CTWIN_ENFORCE, round & 1);
+    struct ctwin_image *image = policy(MODE_ENFORCE, round & 1);
     uint64_t bytes = image->bytes;
     for (uint64_t n = 1 + below(3); n > 0; n--) {
       // The header, or a slot.
@@ -497,14 +497,14 @@ static void test_hostile_images(int rounds) {
       uint32_t found[CTWIN_BURST];
       for (int i = 0; i < CTWIN_BURST; i++) {
         k4[i] = key4((uint32_t)rnd(), (uint32_t)rnd(), (uint16_t)rnd(), 6, 0);
-        k6[i] = key6((struct ctwin_address){rnd(), rnd()}, (struct ctwin_address){rnd(), rnd()}, (uint16_t)rnd(), 6, 0);
+        k6[i] = key6((struct address_words){rnd(), rnd()}, (struct address_words){rnd(), rnd()}, (uint16_t)rnd(), 6, 0);
       }
       k4[0] = key4(CLIENT, SERVER, 502, 6, 0);
       k6[0] = key6(CLIENT6, SERVER6, 161, 17, 0);
       ctwin_lookup4(&table, k4, CTWIN_BURST, &scratch, found);
-      for (int i = 0; i < CTWIN_BURST; i++) CHECK(found[i] == CTWIN_NO_RULE || found[i] < table.rules);
+      for (int i = 0; i < CTWIN_BURST; i++) CHECK(found[i] == NO_RULE || found[i] < table.rules);
       ctwin_lookup6(&table, k6, CTWIN_BURST, &scratch, found);
-      for (int i = 0; i < CTWIN_BURST; i++) CHECK(found[i] == CTWIN_NO_RULE || found[i] < table.rules);
+      for (int i = 0; i < CTWIN_BURST; i++) CHECK(found[i] == NO_RULE || found[i] < table.rules);
     }
     free(image);
   }
@@ -691,24 +691,24 @@ static void test_worker(uint64_t mode, int turns) {
   for (int side = 0; side < 2; side++) {
     const uint64_t *c = counters + side * CTWIN_PER_SIDE;
     CHECK(c[CTWIN_RECEIVED] == b->delivered[side] && c[CTWIN_FORWARDED] == b->sent[side]);
-    uint64_t by_cause[CTWIN_CAUSES] = {0}, allowed = 0, denied = 0;
+    uint64_t by_cause[CAUSE_CAPACITY] = {0}, allowed = 0, denied = 0;
     for (int kind = 0; kind < KINDS; kind++) {
       by_cause[expected[kind].cause] += b->delivered_of[side][kind];
-      if (expected[kind].rule != CTWIN_NO_RULE) hits[expected[kind].rule] += b->delivered_of[side][kind];
+      if (expected[kind].rule != NO_RULE) hits[expected[kind].rule] += b->delivered_of[side][kind];
       if (expected[kind].cause == 0) allowed += b->delivered_of[side][kind];
-      if (mode == CTWIN_ENFORCE && expected[kind].cause) CHECK(b->sent_of[side][kind] == 0);
+      if (mode == MODE_ENFORCE && expected[kind].cause) CHECK(b->sent_of[side][kind] == 0);
       CHECK(b->sent_of[side][kind] <= b->delivered_of[side][kind]);
     }
-    for (int cause = 1; cause < CTWIN_CAUSES; cause++) {
+    for (int cause = 1; cause < CAUSE_CAPACITY; cause++) {
       uint64_t d = c[CTWIN_DENIED + 2 * cause], n = c[CTWIN_NOTED + 2 * cause];
       denied += d;
-      if (cause == CTWIN_TRANSMIT_FULL) continue;
-      CHECK(d == (mode == CTWIN_ENFORCE ? by_cause[cause] : 0));
-      CHECK(n == (mode == CTWIN_ENFORCE ? 0 : by_cause[cause]));
+      if (cause == CAUSE_TRANSMIT_FULL) continue;
+      CHECK(d == (mode == MODE_ENFORCE ? by_cause[cause] : 0));
+      CHECK(n == (mode == MODE_ENFORCE ? 0 : by_cause[cause]));
     }
-    uint64_t transmit_full = c[CTWIN_DENIED + 2 * CTWIN_TRANSMIT_FULL];
+    uint64_t transmit_full = c[CTWIN_DENIED + 2 * CAUSE_TRANSMIT_FULL];
     CHECK(denied + b->sent[side] == b->delivered[side]);
-    CHECK(b->sent[side] + transmit_full == (mode == CTWIN_ENFORCE ? allowed : b->delivered[side]));
+    CHECK(b->sent[side] + transmit_full == (mode == MODE_ENFORCE ? allowed : b->delivered[side]));
     full += transmit_full;
     sent += b->sent[side];
   }
@@ -721,7 +721,7 @@ static void test_worker(uint64_t mode, int turns) {
 
 // Frames in several buffers: whole, waiting for their end, longer than any kernel's, longer than a burst.
 static void test_chains(int turns) {
-  struct bench *b = make_bench(CTWIN_ENFORCE, 5);
+  struct bench *b = make_bench(MODE_ENFORCE, 5);
   struct frame f = make_frame(REQUEST);
   // The IP length of the first buffer: as a frame of `pieces` buffers would have it.
   uint64_t whole = 0, too_long = 0, empty = 0;
@@ -753,16 +753,16 @@ static void test_chains(int turns) {
   }
   const uint64_t *c = ctwin_worker_counters(b->worker);
   CHECK(c[CTWIN_FORWARDED] == whole);
-  CHECK(c[CTWIN_DENIED + 2 * CTWIN_FRAME_CHAIN] == too_long + empty);
+  CHECK(c[CTWIN_DENIED + 2 * CAUSE_FRAME_CHAIN] == too_long + empty);
   // 150 buffers: the first 64 are dropped as one frame, the rest one by one. And then all is well again.
-  uint64_t dropped = c[CTWIN_DENIED + 2 * CTWIN_FRAME_CHAIN];
+  uint64_t dropped = c[CTWIN_DENIED + 2 * CAUSE_FRAME_CHAIN];
   for (int piece = 0; piece < 150; piece++) {
     CHECK(push(b, 0, f.bytes, f.length, piece + 1 < 150, NULL));
     if (held(b->rings[0].rx) == RING) ctwin_worker_poll(b->worker);
   }
   CHECK(push(b, 0, f.bytes, f.length, 0, NULL));
   for (int i = 0; i < 4; i++) ctwin_worker_poll(b->worker), check_frames(b);
-  CHECK(c[CTWIN_DENIED + 2 * CTWIN_FRAME_CHAIN] == dropped + 1 + (150 - 64));
+  CHECK(c[CTWIN_DENIED + 2 * CAUSE_FRAME_CHAIN] == dropped + 1 + (150 - 64));
   CHECK(c[CTWIN_FORWARDED] == whole + 1);
   printf("chains: %llu whole, %llu too long, %llu empty\n", (unsigned long long)whole, (unsigned long long)too_long,
          (unsigned long long)empty);
@@ -771,7 +771,7 @@ static void test_chains(int turns) {
 
 // The kernel for benchmarks, with parser and verdicts and without.
 static void test_fake_kernel(int turns, bool rings_only) {
-  struct bench *b = make_bench(CTWIN_ENFORCE, 0xFFFFFFF0u);
+  struct bench *b = make_bench(MODE_ENFORCE, 0xFFFFFFF0u);
   uint32_t lengths[FRAMES];
   bool passes[FRAMES];
   for (int i = 0; i < FRAMES; i++) {
@@ -811,7 +811,7 @@ static void test_fake_kernel(int turns, bool rings_only) {
   for (int side = 0; side < 2; side++) {
     const uint64_t *c = counters + side * CTWIN_PER_SIDE;
     CHECK(c[CTWIN_RECEIVED] == delivered[side] && c[CTWIN_FORWARDED] == sent[!side]);
-    CHECK(sent[!side] + c[CTWIN_DENIED + 2 * CTWIN_TRANSMIT_FULL] == passed[side]);
+    CHECK(sent[!side] + c[CTWIN_DENIED + 2 * CAUSE_TRANSMIT_FULL] == passed[side]);
   }
   printf("fake kernel, %s: %d turns, %llu frames\n", rings_only ? "rings only" : "whole", turns,
          (unsigned long long)(delivered[0] + delivered[1]));
@@ -833,8 +833,8 @@ int main(int argc, char **argv) {
   test_tcp_flags();
   test_hostile_frames(400000);
   test_hostile_images(20000);
-  test_worker(CTWIN_ENFORCE, 4000);
-  test_worker(CTWIN_MONITOR, 4000);
+  test_worker(MODE_ENFORCE, 4000);
+  test_worker(MODE_MONITOR, 4000);
   test_chains(2000);
   test_fake_kernel(4000, false);
   test_fake_kernel(4000, true);

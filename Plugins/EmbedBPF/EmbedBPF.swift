@@ -24,8 +24,15 @@ struct EmbedBPF: BuildToolPlugin {
                 displayName: "Embedding \(source.lastPathComponent)",
                 executable: try context.tool(named: "bpf-embed").url,
                 arguments: [clang.path, source.path, output.path, name],
-                inputFiles: [source], outputFiles: [output])
+                inputFiles: [source] + headers(context), outputFiles: [output])
         }
+    }
+
+    /// Any of them may be included.
+    private func headers(_ context: PluginContext) -> [URL] {
+        let folder = context.package.directoryURL.appending(path: "BPF")
+        let files = (try? FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)) ?? []
+        return files.filter { $0.pathExtension == "h" }
     }
 
     /// The toolchain's own clang targets bpf; Debian's would do as well.

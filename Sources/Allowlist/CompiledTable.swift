@@ -30,7 +30,7 @@ public struct TableView: BitwiseCopyable {
 public final class CompiledTable: Sendable {
     // Written once in `init`; what it points to never changes.
     nonisolated(unsafe) public let view: UnsafePointer<TableView>
-    private let memory: TableMemory
+    let memory: TableMemory
     /// What it was built from, for explanations and self-checks.
     public let source: AllowlistSource
     public let statistics: TableStatistics

@@ -11,7 +11,7 @@ import Musl
 /// Not locked: one thread builds, and after that nobody changes it.
 final class TableMemory: @unchecked Sendable {
     // Unchecked: mutated only while the builder is its sole user.
-    private var blocks: [UnsafeMutableRawPointer] = []
+    private var blocks: [(base: UnsafeMutableRawPointer, bytes: Int)] = []
     private(set) var bytes = 0
 
     /// From this size on a block is aligned to 2 MiB and offered to the kernel as huge pages:
@@ -26,12 +26,19 @@ final class TableMemory: @unchecked Sendable {
         let error = posix_memalign(&block, isLarge ? Self.hugePage : 64, size)
         guard error == 0, let block else { fatalError("no memory for a table of \(size) bytes") }
         if isLarge { madvise(block, size, MADV_HUGEPAGE) }
-        blocks.append(block)
+        blocks.append((block, count * MemoryLayout<T>.stride))
         bytes += size
         return block.bindMemory(to: T.self, capacity: max(count, 1))
     }
 
+    /// The block that begins there, as far as it was asked for.
+    func block(at base: UnsafeRawPointer) -> UnsafeRawBufferPointer {
+        let bytes = blocks.first { UnsafeRawPointer($0.base) == base }?.bytes
+        precondition(bytes != nil, "no block of this table begins there")
+        return UnsafeRawBufferPointer(start: base, count: bytes!)
+    }
+
     deinit {
-        for block in blocks { free(block) }
+        for block in blocks { free(block.base) }
     }
 }

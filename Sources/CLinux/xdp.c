@@ -3,11 +3,14 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/bpf.h>
+#include <linux/membarrier.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -39,25 +42,42 @@ void clinux_end_log(void) {
 
 struct clinux_xdp_program {
   struct bpf_object *object;
-  int program, sockets, no_socket, sampling, link;
+  int program, test_program;
+  int links[2];
 };
 
-clinux_xdp_program *clinux_xdp_load(const void *bytes, size_t size, char *log, size_t log_size) {
+// Maps that a program of another size takes over from the one before: all but the table.
+static const char *const shared_maps[] = {"xsks", "ports", "control", "queues", "beats", "failures", "kernel_counts", "frames_left"};
+
+static int map_of(const clinux_xdp_program *own, const char *name) {
+  return bpf_object__find_map_fd_by_name(own->object, name);
+}
+
+clinux_xdp_program *clinux_xdp_load(
+    const void *bytes, size_t size, uint32_t image_words, uint32_t rules, const clinux_xdp_program *before, char *log,
+    size_t log_size) {
   clinux_xdp_program *own = calloc(1, sizeof *own);
   if (!own) return NULL;
-  own->link = -1;
+  own->links[0] = own->links[1] = -1;
   clinux_begin_log(log, log_size);
   libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "sekisho");
   own->object = bpf_object__open_mem(bytes, size, &options);
   if (!own->object) goto failed;
+  struct bpf_map *image = bpf_object__find_map_by_name(own->object, "image");
+  struct bpf_map *hits = bpf_object__find_map_by_name(own->object, "hits");
+  if (!image || !hits || bpf_map__set_max_entries(image, image_words) || bpf_map__set_max_entries(hits, rules)) goto failed;
+  if (before)
+    for (size_t i = 0; i < sizeof shared_maps / sizeof *shared_maps; i++) {
+      struct bpf_map *map = bpf_object__find_map_by_name(own->object, shared_maps[i]);
+      if (!map || bpf_map__reuse_fd(map, map_of(before, shared_maps[i]))) goto failed;
+    }
   if (bpf_object__load(own->object)) goto failed;
   struct bpf_program *program = bpf_object__find_program_by_name(own->object, "sekisho_xdp");
+  struct bpf_program *test = bpf_object__find_program_by_name(own->object, "sekisho_say");
   own->program = program ? bpf_program__fd(program) : -1;
-  own->sockets = bpf_object__find_map_fd_by_name(own->object, "xsks");
-  own->no_socket = bpf_object__find_map_fd_by_name(own->object, "no_socket");
-  own->sampling = bpf_object__find_map_fd_by_name(own->object, "sampling");
-  if (own->program < 0 || own->sockets < 0 || own->no_socket < 0 || own->sampling < 0) {
+  own->test_program = test ? bpf_program__fd(test) : -1;
+  if (own->program < 0 || own->test_program < 0) {
     errno = ENOENT;
     goto failed;
   }
@@ -72,51 +92,100 @@ failed:;
   return NULL;
 }
 
-int clinux_xdp_attach(clinux_xdp_program *own, int ifindex, bool native, char *log, size_t log_size) {
+int clinux_xdp_attach(
+    clinux_xdp_program *own, int side, int ifindex, bool native, const char *pin, char *log, size_t log_size) {
   clinux_begin_log(log, log_size);
-  LIBBPF_OPTS(bpf_link_create_opts, options, .flags = native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
-  int link = bpf_link_create(own->program, ifindex, BPF_XDP, &options);
-  int error = link < 0 ? -errno : 0;
+  uint32_t place = (uint32_t)side, port = (uint32_t)ifindex;
+  int error = bpf_map_update_elem(map_of(own, "ports"), &place, &port, BPF_ANY) < 0 ? -errno : 0;
+  int link = -1;
+  if (!error) {
+    LIBBPF_OPTS(bpf_link_create_opts, options, .flags = native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
+    link = bpf_link_create(own->program, ifindex, BPF_XDP, &options);
+    if (link < 0) error = -errno;
+  }
+  if (!error && pin && bpf_obj_pin(link, pin) < 0) {
+    error = -errno;
+    close(link);
+  }
   clinux_end_log();
-  if (link >= 0) own->link = link;
+  if (!error) own->links[side] = link;
   return error;
 }
 
-int clinux_xdp_set_socket(clinux_xdp_program *own, uint32_t queue, int socket) {
+int clinux_xdp_adopt(clinux_xdp_program *own, int side, int ifindex, const char *pin) {
+  int link = bpf_obj_get(pin);
+  if (link < 0) return -errno;
+  struct bpf_link_info info = {0};
+  uint32_t size = sizeof info, place = (uint32_t)side, port = (uint32_t)ifindex;
+  int error = bpf_obj_get_info_by_fd(link, &info, &size) < 0 ? -errno : 0;
+  // The port it was for may have gone, and its number may have another.
+  if (!error && (info.type != BPF_LINK_TYPE_XDP || info.xdp.ifindex != port)) error = -ENODEV;
+  if (!error && bpf_map_update_elem(map_of(own, "ports"), &place, &port, BPF_ANY) < 0) error = -errno;
+  if (!error && bpf_link_update(link, own->program, NULL) < 0) error = -errno;
+  if (error) close(link);
+  else own->links[side] = link;
+  return error;
+}
+
+int clinux_xdp_replace(clinux_xdp_program *own, clinux_xdp_program *before) {
+  for (int side = 0; side < 2; side++) {
+    if (before->links[side] < 0) continue;
+    if (bpf_link_update(before->links[side], own->program, NULL) < 0) return -errno;
+    own->links[side] = before->links[side];
+    before->links[side] = -1;
+  }
+  return 0;
+}
+
+int clinux_xdp_set_socket(clinux_xdp_program *own, uint32_t place, int socket) {
   uint32_t value = (uint32_t)socket;
-  return bpf_map_update_elem(own->sockets, &queue, &value, BPF_ANY) < 0 ? -errno : 0;
+  return bpf_map_update_elem(map_of(own, "xsks"), &place, &value, BPF_ANY) < 0 ? -errno : 0;
 }
 
-int clinux_xdp_set_sampling(clinux_xdp_program *own, uint32_t gap, uint16_t tag) {
-  // struct sampling of BPF/sekisho_xdp.bpf.c.
-  uint32_t value[2] = {gap, tag}, zero = 0;
-  return bpf_map_update_elem(own->sampling, &zero, value, BPF_ANY) < 0 ? -errno : 0;
+int clinux_xdp_set_worker(clinux_xdp_program *own, uint32_t place, uint32_t worker) {
+  // struct queue of BPF/sekisho_xdp.bpf.c.
+  uint64_t value[8] = {0, worker};
+  return bpf_map_update_elem(map_of(own, "queues"), &place, value, BPF_ANY) < 0 ? -errno : 0;
 }
 
-void *clinux_xdp_stamped(const clinux_xdp_program *own, size_t *bytes) {
-  struct bpf_map *map = bpf_object__find_map_by_name(own->object, "stamped");
+void *clinux_xdp_map(const clinux_xdp_program *own, const char *name, bool writable, size_t *bytes) {
+  struct bpf_map *map = bpf_object__find_map_by_name(own->object, name);
   if (!map) { errno = ENOENT; return NULL; }
-  *bytes = (size_t)bpf_map__value_size(map) * bpf_map__max_entries(map);
-  void *at = mmap(NULL, *bytes, PROT_READ, MAP_SHARED, bpf_map__fd(map), 0);
+  // The kernel rounds each value up to 8 bytes.
+  *bytes = ((size_t)bpf_map__value_size(map) + 7) / 8 * 8 * bpf_map__max_entries(map);
+  void *at = mmap(NULL, *bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, bpf_map__fd(map), 0);
   return at == MAP_FAILED ? NULL : at;
 }
 
-uint64_t clinux_xdp_no_socket(const clinux_xdp_program *own) {
+int clinux_xdp_counts(const clinux_xdp_program *own, uint32_t side, uint64_t *sums, size_t words) {
   int processors = libbpf_num_possible_cpus();
-  if (processors <= 0) return 0;
-  uint64_t *values = calloc((size_t)processors, sizeof *values);
-  if (!values) return 0;
-  uint32_t zero = 0;
-  uint64_t sum = 0;
-  if (bpf_map_lookup_elem(own->no_socket, &zero, values) == 0)
-    for (int i = 0; i < processors; i++) sum += values[i];
+  if (processors <= 0) return processors;
+  uint64_t *values = calloc((size_t)processors * words, sizeof *values);
+  if (!values) return -ENOMEM;
+  int error = bpf_map_lookup_elem(map_of(own, "kernel_counts"), &side, values) < 0 ? -errno : 0;
+  memset(sums, 0, words * sizeof *sums);
+  if (!error)
+    for (int i = 0; i < processors; i++)
+      for (size_t w = 0; w < words; w++) sums[w] += values[(size_t)i * words + w];
   free(values);
-  return sum;
+  return error;
+}
+
+int clinux_xdp_say(const clinux_xdp_program *own, const void *frame, uint32_t length) {
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = length, .repeat = 1);
+  int error = bpf_prog_test_run_opts(own->test_program, &options);
+  return error ? -errno : options.retval == XDP_PASS ? 0 : -EBADMSG;
+}
+
+void clinux_xdp_wait_for_programs(void) {
+  // Waits until no processor runs a program that began before (synchronize_rcu); refused where processors run without ticks.
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) < 0) usleep(50000);
 }
 
 void clinux_xdp_close(clinux_xdp_program *own) {
   if (!own) return;
-  if (own->link >= 0) close(own->link);
+  for (int side = 0; side < 2; side++)
+    if (own->links[side] >= 0) close(own->links[side]);
   bpf_object__close(own->object);
   free(own);
 }
@@ -129,6 +198,7 @@ int clinux_xdp_query(int ifindex, clinux_xdp_attached *out) {
   clinux_end_log();
   if (error) return error;
   out->id = query.drv_prog_id ? query.drv_prog_id : query.skb_prog_id ? query.skb_prog_id : query.prog_id;
+  out->native = query.drv_prog_id != 0;
   if (!out->id) return 0;
   int fd = bpf_prog_get_fd_by_id(out->id);
   if (fd < 0) return 0;

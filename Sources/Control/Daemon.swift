@@ -235,7 +235,7 @@ public final class Daemon: @unchecked Sendable {
         let table = built.table
         let swapUs: Double? = try state.withLock {
             guard let bridge else { throw ControlFailure("the bridge is stopping") }
-            let swap = bridge.publish(table, ruleNames: built.ruleNames)
+            let swap = try bridge.publish(table, ruleNames: built.ruleNames)
             version = next
             live = policy
             nextExpiry = built.nextExpiry

@@ -33,6 +33,24 @@ public struct BridgeConfiguration: Sendable {
     }
 }
 
+/// What becomes of frames that no worker judges.
+public struct FailurePlan: Sendable {
+    public var actions: FailureActions
+    /// Milliseconds after which a worker that gives no sign of life counts as dead.
+    public var deadline: Int
+    /// The kernel's twin judges everything, whether there are workers or not.
+    public var onlyKernel: Bool
+
+    /// Longer than a busy host takes a processor away, shorter than a TCP retransmission (200 ms at least).
+    public static let usualDeadline = 50
+
+    public init(_ actions: FailureActions = FailureActions(), deadline: Int = FailurePlan.usualDeadline, onlyKernel: Bool = false) {
+        self.actions = actions
+        self.deadline = deadline
+        self.onlyKernel = onlyKernel
+    }
+}
+
 /// Frames a worker has for each socket. Twice the RX ring, so that as many can wait for reception as can be on their way out.
 private let framesPerSocket = 8192
 /// Looks at the workers before the publisher yields: about a millisecond.
@@ -44,7 +62,8 @@ private let releasePatience = 3000
 /// but atomics.
 public final class Bridge {
     public let configuration: BridgeConfiguration
-    private let programs: [XDPProgram]
+    private let program: XDPProgram
+    private let ports: [NetworkPort]
     private let preparations: [PortPreparation]
     private var sockets: [[XSKSocket]] = []
     private var threads: [WorkerThread] = []
@@ -62,32 +81,50 @@ public final class Bridge {
         self.configuration = configuration
         let ports = try Self.checkedPorts(configuration)
         let plan = try WorkerPlan(configuration, ports)
-        var programs: [XDPProgram] = []
+        let program = try XDPProgram()
         var preparations: [PortPreparation] = []
-        for port in ports {
-            let program = try XDPProgram(port)
+        for (side, port) in zip(Side.allCases, ports) {
             let preparation = PortPreparation(port)
-            try Self.attach(program)
-            programs.append(program)
+            try Self.attach(program, port, side)
             preparations.append(preparation)
-            try preparation.apply(isGeneric: program.mode == "generic")
+            try preparation.apply(isGeneric: program.modes[side] == "generic")
         }
-        self.programs = programs
+        self.program = program
+        self.ports = ports
         self.preparations = preparations
         publisher = TablePublisher(workerCount: plan.workers.count)
         try bindWorkers(plan, ports)
     }
 
     /// Begins to forward, under `table`.
-    public func start(_ table: CompiledTable, ruleNames: [String]) throws(DatapathError) {
+    ///
+    /// - Parameter failing: what becomes of frames while no worker judges.
+    public func start(
+        _ table: CompiledTable, ruleNames: [String], failing: FailurePlan = FailurePlan()
+    ) throws(DatapathError) {
         publisher.publish(table, ruleNames: ruleNames)
+        try setFailing(failing)
+        if needsTwin { try program.publish(table, ruleNames: ruleNames) }
         for thread in threads { try thread.start() }
-        for program in programs { try program.setSampling(gap: configuration.latencySample, tag: latencyTag) }
-        // Only now do frames come: the workers are there to take them.
-        for (port, program) in programs.enumerated() {
-            for (queue, descriptor) in queueDescriptors[port] { try program.set(socket: descriptor, queue: queue) }
+        program.setSampling(gap: configuration.latencySample, tag: latencyTag)
+        for side in Side.allCases {
+            let port = ports[Int(side.rawValue)].name
+            for (queue, descriptor) in queueDescriptors[Int(side.rawValue)] {
+                try program.set(socket: descriptor, of: queue, port, side)
+            }
         }
+        // Only now do frames come: the workers are there to take them.
+        program.setState(.workerDead)
     }
+
+    /// Changes what becomes of frames that no worker judges. The kernel's twin has a table only where one is asked for.
+    public func setFailing(_ plan: FailurePlan) throws(DatapathError) {
+        failing = plan
+        program.setActions(plan.actions, deadline: plan.deadline, onlyKernel: plan.onlyKernel)
+    }
+
+    private var failing = FailurePlan()
+    private var needsTwin: Bool { failing.onlyKernel || failing.actions.needsTwin }
 
     /// Side and queue of each worker's sockets, in their order.
     private var socketPlaces: [[(side: Side, queue: Int)]] = []
@@ -99,7 +136,13 @@ public final class Bridge {
     ///
     /// - Returns: microseconds from publishing until no worker uses the old one, or nil if a worker did not answer
     ///   within `patience` milliseconds; then both tables are kept.
-    public func publish(_ table: CompiledTable, ruleNames: [String], patience: Int = 5000) -> Double? {
+    public func publish(
+        _ table: CompiledTable, ruleNames: [String], failing: FailurePlan? = nil, patience: Int = 5000
+    ) throws(DatapathError) -> Double? {
+        // The twin first: what can fail must leave everything as it was.
+        let plan = failing ?? self.failing
+        if plan.onlyKernel || plan.actions.needsTwin { try program.publish(table, ruleNames: ruleNames) }
+        try setFailing(plan)
         let clock = ContinuousClock()
         let begin = clock.now
         publisher.publish(table, ruleNames: ruleNames)
@@ -119,9 +162,8 @@ public final class Bridge {
 
     /// What can be told of each port at a glance, inside first.
     public var links: [(port: String, state: LinkState)] {
-        programs.map { program in
-            let port = program.port
-            return (port.name, !port.exists ? .gone : port.hasCarrier ? .up : .down)
+        ports.map { port in
+            (port.name, !port.exists ? .gone : port.hasCarrier ? .up : .down)
         }
     }
 
@@ -139,22 +181,21 @@ public final class Bridge {
 
     /// Takes the bridge off the wire. The programs go first: a socket closed under load upsets some drivers.
     public func stop() {
-        for program in programs { program.detach() }
+        program.detach()
         for thread in threads { thread.stop() }
         for preparation in preparations { preparation.restore() }
     }
 
     // MARK: - Set-up
 
-    private static func attach(_ program: XDPProgram) throws(DatapathError) {
-        let port = program.port
+    private static func attach(_ program: XDPProgram, _ port: NetworkPort, _ side: Side) throws(DatapathError) {
         var waited = 0
         while true {
-            let native = program.attach(native: true)
+            let native = program.attach(port, side, native: true)
             if native == 0 { return }
             // A program is there already: native or generic makes no difference.
             if native != EBUSY && native != EEXIST {
-                let generic = program.attach(native: false)
+                let generic = program.attach(port, side, native: false)
                 if generic == 0 { return }
                 throw DatapathError(
                     "attaching the XDP program to \(port.name) (native: \(name(of: native)); generic)", code: generic,
@@ -178,7 +219,7 @@ public final class Bridge {
     private static func name(of code: Int32) -> String { String(cString: clinux_errno_name(code)) }
 
     private func bindWorkers(_ plan: WorkerPlan, _ ports: [NetworkPort]) throws(DatapathError) {
-        let canZeroCopy = programs.allSatisfy { $0.mode == "native" }
+        let canZeroCopy = program.modes.values.allSatisfy { $0 == "native" }
         var attempts: [UInt16] = [UInt16(XDP_COPY)]
         if canZeroCopy { attempts.insert(UInt16(XDP_ZEROCOPY), at: 0) }
         var failure: DatapathError?
@@ -212,10 +253,12 @@ public final class Bridge {
         var own: [XSKSocket] = []
         for (port, queues) in worker.queues.enumerated() {
             for queue in queues {
+                let side = Side(rawValue: UInt8(port))!
+                try program.set(worker: index, of: queue, ports[port], side)
                 own.append(
                     try XSKSocket(
                         port: ports[port].name, queue: queue, frames: frames, isFirst: own.isEmpty, sizes: sizes,
-                        stamped: try programs[port].stampedFrames(queue: queue)))
+                        stamped: program.stampedFrames(side, queue: queue)))
             }
         }
         let rings = UnsafeMutablePointer<WorkerSocket>.allocate(capacity: socketCount)
@@ -242,7 +285,7 @@ public final class Bridge {
         threads.append(
             try WorkerThread(
                 index: index, cpu: worker.cpu, idle: configuration.idle, worker: loop, published: published,
-                descriptors: own.map(\.descriptor)))
+                descriptors: own.map(\.descriptor), heartbeat: program.heartbeat(worker: index)))
         sockets.append(own)
         socketPlaces.append(
             worker.queues.enumerated().flatMap { port, queues in queues.map { (Side(rawValue: UInt8(port))!, $0) } })
@@ -321,19 +364,24 @@ public struct WorkerSnapshot: Sendable {
 public struct BridgeSnapshot: Sendable {
     public var ports: [Side: PortSnapshot]
     public var workers: [WorkerSnapshot]
+    /// What workers judged.
     public var directions: [Side: DirectionCounts]
+    /// What no worker judged: `received` is what came, and what became of it.
+    public var kernel: [Side: DirectionCounts]
     public var ruleHits: [String: UInt64]
+    public var failures: [FailureEpisodes]
 }
 
 extension Bridge {
     public func snapshot() -> BridgeSnapshot {
         var ports: [Side: PortSnapshot] = [:]
         for side in Side.allCases {
-            let program = programs[Int(side.rawValue)]
+            let own = self.ports[Int(side.rawValue)]
             var port = PortSnapshot(
-                name: program.port.name, driver: program.port.driver, xdpMode: program.mode,
-                socketMode: socketModes[Int(side.rawValue)], hasCarrier: program.port.hasCarrier, mtu: program.port.mtu,
-                queues: queueDescriptors[Int(side.rawValue)].count, withoutSocket: program.withoutSocket)
+                name: own.name, driver: own.driver, xdpMode: program.modes[side] ?? "none",
+                socketMode: socketModes[Int(side.rawValue)], hasCarrier: own.hasCarrier, mtu: own.mtu,
+                queues: queueDescriptors[Int(side.rawValue)].count,
+                withoutSocket: program.counts(side).denied[Int(Cause.noWorker.rawValue)].frames)
             for (_, descriptor) in queueDescriptors[Int(side.rawValue)] {
                 let counts = XSKSocket.statistics(descriptor)
                 port.kernel.dropped += counts.dropped
@@ -344,13 +392,16 @@ extension Bridge {
             ports[side] = port
         }
         var directions: [Side: DirectionCounts] = [:]
+        var kernel: [Side: DirectionCounts] = [:]
         for side in Side.allCases {
             var sum = DirectionCounts()
             for thread in threads { sum += thread.counters.counts(side) }
             directions[side] = sum
+            kernel[side] = program.counts(side)
         }
         return BridgeSnapshot(
-            ports: ports, workers: threads.map(\.snapshot), directions: directions, ruleHits: publisher.hits())
+            ports: ports, workers: threads.map(\.snapshot), directions: directions, kernel: kernel,
+            ruleHits: publisher.hits().merging(program.ruleHits(), uniquingKeysWith: &+), failures: program.episodes())
     }
 }
 

@@ -46,6 +46,17 @@ public struct DirectionCounts: Sendable {
 
     public init() {}
 
+    /// From counters laid out as in `WorkerCounters`.
+    init(words: [UInt64]) {
+        func traffic(_ index: Int) -> Traffic { Traffic(frames: words[index], bytes: words[index + 1]) }
+        received = traffic(0)
+        forwarded = traffic(2)
+        for cause in 0..<Cause.capacity {
+            denied[cause] = traffic(4 + 2 * cause)
+            noted[cause] = traffic(4 + 2 * (Cause.capacity + cause))
+        }
+    }
+
     public static func += (a: inout DirectionCounts, b: DirectionCounts) {
         a.received += b.received
         a.forwarded += b.forwarded
@@ -123,15 +134,7 @@ struct WorkerCounters {
 
     func counts(_ from: Side) -> DirectionCounts {
         let at = side(from)
-        func traffic(_ index: Int) -> Traffic { Traffic(frames: at[index].count, bytes: at[index + 1].count) }
-        var counts = DirectionCounts()
-        counts.received = traffic(0)
-        counts.forwarded = traffic(2)
-        for cause in 0..<Cause.capacity {
-            counts.denied[cause] = traffic(4 + 2 * cause)
-            counts.noted[cause] = traffic(4 + 2 * (Cause.capacity + cause))
-        }
-        return counts
+        return DirectionCounts(words: (0..<Self.perSide).map { at[$0].count })
     }
 }
 
@@ -140,11 +143,13 @@ struct WorkerCounters {
 extension Cause {
     @inlinable public static var transmitFull: Cause { Cause(rawValue: 48) }
     @inlinable public static var frameChain: Cause { Cause(rawValue: 49) }
+    @inlinable public static var noWorker: Cause { Cause(rawValue: 50) }
 
     /// The data path's own causes.
     public static let ofDatapath: [CauseDescription] = [
         CauseDescription(.transmitFull, "transmit-full", "the other port could not take it in time"),
         CauseDescription(.frameChain, "frame-chain", "a frame in more buffers than any kernel uses"),
+        CauseDescription(.noWorker, "no-worker", "no worker was there to judge it (starting, stopping or dead), and the policy says: closed"),
     ]
 
     /// Every cause there is.

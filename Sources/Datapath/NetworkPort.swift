@@ -91,10 +91,10 @@ public struct NetworkPort: Sendable {
     func setUp(_ up: Bool) -> Int32 { -clinux_set_up(name, up) }
 
     /// XDP program on the port, whether it is one of a running sekisho; nil if there is none.
-    public var attachedProgram: (id: UInt32, name: String, isOurs: Bool)? {
+    public var attachedProgram: (id: UInt32, name: String, isOurs: Bool, isNative: Bool)? {
         var attached = clinux_xdp_attached()
         guard clinux_xdp_query(index, &attached) == 0, attached.id != 0 else { return nil }
         let name = withUnsafeBytes(of: &attached.name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-        return (attached.id, name, name.hasPrefix("sekisho"))
+        return (attached.id, name, name.hasPrefix("sekisho"), attached.native)
     }
 }

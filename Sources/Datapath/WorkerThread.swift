@@ -17,7 +17,8 @@ public enum IdlePolicy: String, Sendable, CaseIterable, Codable {
 /// Empty turns before `hybrid` goes to sleep: some 100 µs, longer than the gaps within a
 /// request and its answer, and than a wake-up costs (notes in docs/performance.md).
 private let emptyTurnsBeforeSleep = 4096
-/// Turns between looks at the stop word: it lies in another core's cache line.
+/// Turns between looks at the stop word, which lies in another core's cache line, and between signs of life: some 10 ms
+/// where every turn is full, microseconds otherwise.
 private let turnsPerCheck = 64
 /// The longest sleep, in milliseconds: bounds how stale a missed wake-up can be.
 private let longestSleep: Int32 = 500
@@ -37,6 +38,7 @@ final class WorkerThread: @unchecked Sendable {
     private let worker: UnsafeMutablePointer<Worker>
     private let published: PublishedTable
     private let descriptors: [Int32]
+    private let heartbeat: Heartbeat
     private let wake: Int32
     private let stopped: UnsafeMutablePointer<Atomic<Bool>>
     private let threadID = Atomic<Int32>(0)
@@ -45,9 +47,10 @@ final class WorkerThread: @unchecked Sendable {
 
     init(
         index: Int, cpu: Int, idle: IdlePolicy, worker: consuming Worker, published: PublishedTable,
-        descriptors: [Int32]
+        descriptors: [Int32], heartbeat: Heartbeat
     ) throws(DatapathError) {
         self.index = index
+        self.heartbeat = heartbeat
         self.cpu = cpu
         self.idle = idle
         counters = worker.counters
@@ -121,10 +124,13 @@ final class WorkerThread: @unchecked Sendable {
         waiting.append(pollfd(fd: wake, events: Int16(POLLIN), revents: 0))
         let limit = idle == .spin ? Int.max : idle == .hybrid ? emptyTurnsBeforeSleep : 1
         while !stopped.pointee.load(ordering: .relaxed) {
-            if pollWhileBusy(worker, until: stopped, limit: limit) { continue }
+            heartbeat.beat()
+            if pollWhileBusy(worker, until: stopped, heartbeat, limit: limit) { continue }
             counters.count(.sleeps)
             published.goOffline()
+            heartbeat.fallAsleep()
             _ = poll(&waiting, nfds_t(waiting.count), longestSleep)
+            heartbeat.beat()
             published.goOnline()
             worker.pointee.retryStuckPorts()
         }
@@ -142,7 +148,8 @@ final class WorkerThread: @unchecked Sendable {
 @_noLocks @_noAllocation
 #endif
 private func pollWhileBusy(
-    _ worker: UnsafeMutablePointer<Worker>, until stopped: UnsafeMutablePointer<Atomic<Bool>>, limit: Int
+    _ worker: UnsafeMutablePointer<Worker>, until stopped: UnsafeMutablePointer<Atomic<Bool>>, _ heartbeat: Heartbeat,
+    limit: Int
 ) -> Bool {
     var empty = 0
     var turns = 0
@@ -154,7 +161,10 @@ private func pollWhileBusy(
             clinux_spin_hint()
         }
         turns &+= 1
-        if turns & (turnsPerCheck - 1) == 0 && stopped.pointee.load(ordering: .relaxed) { return true }
+        if turns & (turnsPerCheck - 1) == 0 {
+            heartbeat.beat()
+            if stopped.pointee.load(ordering: .relaxed) { return true }
+        }
     }
     // What could not be sent yet must be tried again soon.
     return worker.pointee.hasPendingTransmit()

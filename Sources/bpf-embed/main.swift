@@ -29,7 +29,10 @@ func compile() {
     let compiler = Process()
     compiler.executableURL = URL(fileURLWithPath: clang)
     compiler.arguments = [
-        "-target", "bpf", "-O2", "-g", "-Wall", "-Werror",
+        // v3: atomic operations and 32-bit jumps (Linux 5.12).
+        "-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Werror",
+        // Swift's clang moves rare paths into functions of their own, which libbpf refuses.
+        "-Xclang", "-fno-split-cold-code",
         // Debian keeps asm/types.h, which linux/types.h asks for, by machine.
         "-I/usr/include/\(machine)-linux-gnu",
         "-c", source, "-o", object,

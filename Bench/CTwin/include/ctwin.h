@@ -12,89 +12,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// Causes, headers and verdicts, shared with the kernel's twin.
+#include "../../../BPF/frames.h"
+
 // Frames of one burst at the most.
 #define CTWIN_BURST 64
-#define CTWIN_NO_RULE 0xFFFFFFFFu
-
-enum ctwin_side { CTWIN_INSIDE, CTWIN_OUTSIDE };
-enum ctwin_mode { CTWIN_LEARN, CTWIN_MONITOR, CTWIN_ENFORCE };
-
-// Why a frame did not pass; the numbers of Swift's `Cause`.
-enum ctwin_cause {
-  CTWIN_NONE,
-  CTWIN_TRUNCATED,
-  CTWIN_ETHERNET_HEADER,
-  CTWIN_VLAN_DEPTH,
-  CTWIN_LLC_HEADER,
-  CTWIN_LLC_ENCAPSULATED,
-  CTWIN_ARP_HEADER,
-  CTWIN_IP_HEADER,
-  CTWIN_IP_LENGTH,
-  CTWIN_IP_OPTIONS,
-  CTWIN_IPV6_EXTENSIONS,
-  CTWIN_FRAGMENT_TINY,
-  CTWIN_FRAGMENT_OVERLAP,
-  CTWIN_FRAGMENT_LENGTH,
-  CTWIN_TCP_HEADER,
-  CTWIN_TCP_FLAGS,
-  CTWIN_UDP_LENGTH,
-  CTWIN_ICMP_HEADER,
-  CTWIN_ICMP_ERROR_UNRELATED,
-  CTWIN_NEIGHBOUR_HEADER,
-  CTWIN_TRANSPORT_HEADER,
-  CTWIN_NOT_IN_POLICY = 32,
-  CTWIN_SYN_FROM_SERVER,
-  CTWIN_ETHERTYPE_NOT_ALLOWED,
-  CTWIN_FRAGMENT_UNTRACKED,
-  CTWIN_TRANSMIT_FULL = 48,
-  CTWIN_FRAME_CHAIN,
-  CTWIN_CAUSES = 64,
-};
 
 // Stable name of a cause, as in Swift's counters; NULL for a number that none has.
 const char *ctwin_cause_name(unsigned cause);
 
-// ---- Headers ----------------------------------------------------------------
-
-enum ctwin_form { CTWIN_OTHER, CTWIN_IPV4, CTWIN_IPV6, CTWIN_ARP, CTWIN_NEIGHBOUR };
-
-enum ctwin_marks {
-  CTWIN_FIRST_FRAGMENT = 1,
-  CTWIN_LATER_FRAGMENT = 2,
-  CTWIN_ICMP_ERROR = 4,
-  CTWIN_NEVER_FORWARD = 8,
-  CTWIN_NEVER_REVERSE = 16,
-};
-
-struct ctwin_address {
-  uint64_t high, low;
-};
-
-// Swift's FrameHeaders, field by field.
-struct ctwin_headers {
-  struct ctwin_address source, destination;
-  uint16_t source_port, destination_port;
-  uint16_t ethertype;
-  uint16_t vlan;
-  uint8_t form;
-  uint8_t cause;
-  uint8_t ip_protocol;
-  uint8_t tcp_flags;
-  uint8_t network_offset;
-  uint8_t marks;
-  uint64_t claimed_mac;
-};
-_Static_assert(sizeof(struct ctwin_headers) == 56, "Swift's MemoryLayout<FrameHeaders>.size");
-
-struct ctwin_verdict {
-  uint32_t rule;
-  uint8_t cause;
-  bool is_reply;
-};
-
 // Parses `count` frames. `available` bytes may be read of each; it had `wire_lengths` on the wire.
 void ctwin_parse_burst(const uint8_t *const *frames, const uint32_t *available, const uint32_t *wire_lengths,
-                       size_t count, struct ctwin_headers *headers);
+                       size_t count, struct frame_headers *headers);
 
 // ---- Table ------------------------------------------------------------------
 
@@ -104,7 +33,7 @@ struct ctwin_key4 {
   uint64_t tail;
 };
 struct ctwin_key6 {
-  struct ctwin_address client, server;
+  struct address_words client, server;
   uint64_t tail;
 };
 _Static_assert(sizeof(struct ctwin_key4) == 16 && sizeof(struct ctwin_key6) == 40, "slots of the image");
@@ -127,13 +56,14 @@ struct ctwin_image {
   uint64_t bytes;
   struct ctwin_perfect exact4, exact6;
   uint64_t ethertypes_offset;  // 8192 bytes, a bit for each EtherType
-  uint64_t mode;               // enum ctwin_mode
+  uint64_t mode;               // enum mode
   uint64_t rules;
   uint64_t version;
 };
+// More follows, for tables that this twin cannot read.
 _Static_assert(sizeof(struct ctwin_image) == 224, "the image's header has no padding");
 
-#define CTWIN_MAGIC "SKTABLE1"
+#define CTWIN_MAGIC "SKTABLE2"
 
 // A table as the packet path reads it.
 struct ctwin_lookup {
@@ -174,18 +104,18 @@ struct ctwin_scratch {
 };
 
 // Stages of a verdict, for benchmarks. `list` names `n` ≤ CTWIN_BURST of the headers.
-void ctwin_keys4(const struct ctwin_headers *headers, const uint8_t *list, size_t n, bool is_reply,
+void ctwin_keys4(const struct frame_headers *headers, const uint8_t *list, size_t n, bool is_reply,
                  struct ctwin_key4 *keys);
-void ctwin_keys6(const struct ctwin_headers *headers, const uint8_t *list, size_t n, bool is_reply,
+void ctwin_keys6(const struct frame_headers *headers, const uint8_t *list, size_t n, bool is_reply,
                  struct ctwin_key6 *keys);
-// `n` ≤ CTWIN_BURST keys into references: a rule, or CTWIN_NO_RULE.
+// `n` ≤ CTWIN_BURST keys into references: a rule, or NO_RULE.
 void ctwin_lookup4(const struct ctwin_table *table, const struct ctwin_key4 *keys, size_t n,
                    struct ctwin_scratch *scratch, uint32_t *references);
 void ctwin_lookup6(const struct ctwin_table *table, const struct ctwin_key6 *keys, size_t n,
                    struct ctwin_scratch *scratch, uint32_t *references);
 // The verdicts of a burst of `count` ≤ CTWIN_BURST frames; under every mode they are those of enforce.
-void ctwin_judge_burst(const struct ctwin_table *table, const struct ctwin_headers *headers, size_t count,
-                       struct ctwin_scratch *scratch, struct ctwin_verdict *verdicts);
+void ctwin_judge_burst(const struct ctwin_table *table, const struct frame_headers *headers, size_t count,
+                       struct ctwin_scratch *scratch, struct verdict *verdicts);
 
 // ---- Worker -----------------------------------------------------------------
 
@@ -226,8 +156,8 @@ enum {
   CTWIN_RECEIVED = 0,
   CTWIN_FORWARDED = 2,
   CTWIN_DENIED = 4,
-  CTWIN_NOTED = CTWIN_DENIED + 2 * CTWIN_CAUSES,
-  CTWIN_PER_SIDE = CTWIN_NOTED + 2 * CTWIN_CAUSES,
+  CTWIN_NOTED = CTWIN_DENIED + 2 * CAUSE_CAPACITY,
+  CTWIN_PER_SIDE = CTWIN_NOTED + 2 * CAUSE_CAPACITY,
   CTWIN_POLLS = 2 * CTWIN_PER_SIDE,
   CTWIN_SLEEPS,
   CTWIN_KICKS,

@@ -24,6 +24,14 @@ static inline uint64_t clinux_monotonic(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/// CLOCK_MONOTONIC_COARSE, ns: the time of the last tick, for a few ns.
+CLINUX_PACKET_PATH
+static inline uint64_t clinux_monotonic_coarse(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 /// Tells the core that this is a spin loop.
 CLINUX_PACKET_PATH
 static inline void clinux_spin_hint(void) {

@@ -45,37 +45,55 @@ static inline int clinux_kick_rx(int fd) {
 
 // MARK: - The XDP program
 
-/// An XDP program of one port: loaded, attached by a link of this process, and its maps.
-/// The kernel takes it off the port when the last file descriptor of the link goes, so a killed process leaves nothing.
+/// The XDP program of both ports, its maps, and the links that hold it to them. `side`: 0 inside, 1 outside.
+///
+/// The kernel takes it off a port when the link's last file descriptor goes, so a killed process leaves nothing,
+/// unless the link is pinned: then it stays until the file is removed.
 typedef struct clinux_xdp_program clinux_xdp_program;
 
-/// Loads `object` (an ELF file in memory). NULL and `errno` on failure; `log` gets
-/// what libbpf and the verifier said.
-clinux_xdp_program *clinux_xdp_load(const void *object, size_t size, char *log, size_t log_size);
+/// Loads `object` (an ELF file in memory). NULL and `errno` on failure; `log` gets what libbpf and the verifier said.
+///
+/// - image_words, rules: room for tables and for counters of rules, both halves together.
+/// - before: a program whose other maps this one takes over, or NULL.
+clinux_xdp_program *clinux_xdp_load(
+    const void *object, size_t size, uint32_t image_words, uint32_t rules, const clinux_xdp_program *before, char *log,
+    size_t log_size);
 
-/// Attaches to `ifindex`. `native`: in the driver; else in the generic path. 0 or -errno.
-int clinux_xdp_attach(clinux_xdp_program *program, int ifindex, bool native, char *log, size_t log_size);
+/// Attaches to `ifindex`. `native`: in the driver; else in the generic path. `pin`: a file for the link, or NULL. 0 or -errno.
+int clinux_xdp_attach(
+    clinux_xdp_program *program, int side, int ifindex, bool native, const char *pin, char *log, size_t log_size);
 
-/// Puts a socket at `queue`. 0 or -errno.
-int clinux_xdp_set_socket(clinux_xdp_program *program, uint32_t queue, int socket);
+/// Takes over the pinned link of a port, whose program is replaced at once: no frame meets none. 0 or -errno;
+/// -ENOENT: there is none; -ENODEV: it is for another port.
+int clinux_xdp_adopt(clinux_xdp_program *program, int side, int ifindex, const char *pin);
 
-/// Which frames get a time: one in `gap` on average (0: none), marked with `tag`. 0 or -errno.
-int clinux_xdp_set_sampling(clinux_xdp_program *program, uint32_t gap, uint16_t tag);
+/// Puts `program` in the place of `before` on both ports, at once. 0 or -errno.
+int clinux_xdp_replace(clinux_xdp_program *program, clinux_xdp_program *before);
 
-/// Maps the counts of timed frames: a 64-bit counter for each queue, 64 bytes apart. The mapping outlives the program.
-/// NULL and errno on failure.
-void *clinux_xdp_stamped(const clinux_xdp_program *program, size_t *bytes);
+/// Puts a socket at `place` (side × 256 + queue), or says who serves it. 0 or -errno.
+int clinux_xdp_set_socket(clinux_xdp_program *program, uint32_t place, int socket);
+int clinux_xdp_set_worker(clinux_xdp_program *program, uint32_t place, uint32_t worker);
 
-/// Frames dropped for want of a socket, over all processors.
-uint64_t clinux_xdp_no_socket(const clinux_xdp_program *program);
+/// Maps a map's values; the mapping outlives the program. NULL and errno on failure.
+void *clinux_xdp_map(const clinux_xdp_program *program, const char *name, bool writable, size_t *bytes);
 
-/// Detaches and unloads.
+/// What became of frames that no worker judged, over all processors: `words` 64-bit counters. 0 or -errno.
+int clinux_xdp_counts(const clinux_xdp_program *program, uint32_t side, uint64_t *sums, size_t words);
+
+/// Has the twin judge a frame; what it says is in the map "said". 0 or -errno.
+int clinux_xdp_say(const clinux_xdp_program *program, const void *frame, uint32_t length);
+
+/// Returns when no processor runs an XDP program that began before the call.
+void clinux_xdp_wait_for_programs(void);
+
+/// Closes its links and unloads.
 void clinux_xdp_close(clinux_xdp_program *program);
 
 /// Program attached to a port now: its id (0: none) and its name.
 typedef struct {
   uint32_t id;
   char name[16];
+  bool native;
 } clinux_xdp_attached;
 
 /// 0 or -errno.

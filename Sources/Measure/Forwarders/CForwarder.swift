@@ -35,9 +35,10 @@ final class CForwarder: Forwarder {
 
     private static func writeImage(of policy: PolicyForms, to path: String) throws(MeasureError) {
         let table = try compiledTable(policy.file)
-        guard let image = TableImage(table) else {
+        guard table.isExactOnly else {
             throw MeasureError("writing the table for the C twin", hint: "it knows rules between hosts only, without VLAN, side or MAC")
         }
+        let image = TableImage(table)
         do {
             try Data(image.bytes).write(to: URL(fileURLWithPath: path))
         } catch {

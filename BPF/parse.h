@@ -1,12 +1,13 @@
-// Ethernet … TCP/UDP/ICMP of one frame into struct ctwin_headers: Sources/Frames, check by check.
+// Ethernet … TCP/UDP/ICMP of one frame into struct frame_headers: Sources/Frames, check by check.
+//
+// The includer brings the bytes: `struct wire`, and `holds`, `byte_at`, `word16`, `word32`, `word64` over it; and INLINE,
+// NOINLINE, LIKELY, UNLIKELY. SPLIT(f) is f, or another function that does the same: the verifier takes a program in parts.
 //
 // Every byte is hostile. `holds` proves once for each header that it may be read; offsets are
 // sums of 16-bit lengths and cannot overflow a long.
 #pragma once
 
-#include "internal.h"
-
-#include <string.h>
+#include "frames.h"
 
 enum {
   TYPE_IPV4 = 0x0800,
@@ -34,42 +35,15 @@ enum {
   EXTENSION_BOUND = 6,
 };
 
-struct wire {
-  const uint8_t *base;
-  long available;
-};
+INLINE struct address_words ipv4_at(struct wire f, long at) { return (struct address_words){0, word32(f, at)}; }
 
-INLINE bool holds(struct wire f, long count, long at) { return at + count <= f.available; }
-
-INLINE uint8_t byte_at(struct wire f, long at) { return f.base[at]; }
-
-INLINE uint16_t word16(struct wire f, long at) {
-  uint16_t x;
-  memcpy(&x, f.base + at, sizeof x);
-  return __builtin_bswap16(x);
-}
-
-INLINE uint32_t word32(struct wire f, long at) {
-  uint32_t x;
-  memcpy(&x, f.base + at, sizeof x);
-  return __builtin_bswap32(x);
-}
-
-INLINE uint64_t word64(struct wire f, long at) {
-  uint64_t x;
-  memcpy(&x, f.base + at, sizeof x);
-  return __builtin_bswap64(x);
-}
-
-INLINE struct ctwin_address ipv4_at(struct wire f, long at) { return (struct ctwin_address){0, word32(f, at)}; }
-
-INLINE struct ctwin_address ipv6_at(struct wire f, long at) {
-  return (struct ctwin_address){word64(f, at), word64(f, at + 8)};
+INLINE struct address_words ipv6_at(struct wire f, long at) {
+  return (struct address_words){word64(f, at), word64(f, at + 8)};
 }
 
 INLINE uint64_t mac_at(struct wire f, long at) { return (uint64_t)word16(f, at) << 32 | word32(f, at + 2); }
 
-INLINE bool same_address(struct ctwin_address a, struct ctwin_address b) {
+INLINE bool same_address(struct address_words a, struct address_words b) {
   return ((a.high ^ b.high) | (a.low ^ b.low)) == 0;
 }
 
@@ -84,52 +58,52 @@ INLINE bool has_ports(uint8_t proto) {
 
 // ---- Not IP -----------------------------------------------------------------
 
-NOINLINE uint8_t parse_llc(struct wire f, long at, long wire_length, struct ctwin_headers *h) {
+NOINLINE uint8_t parse_llc(struct wire f, long at, long wire_length, struct frame_headers *h) {
   long length = h->ethertype;
-  if (length > LENGTH_MAXIMUM) return CTWIN_ETHERNET_HEADER;
-  if (at + length > wire_length) return CTWIN_TRUNCATED;
-  if (length < 3) return CTWIN_LLC_HEADER;
-  if (!holds(f, 3, at)) return CTWIN_TRUNCATED;
+  if (length > LENGTH_MAXIMUM) return CAUSE_ETHERNET_HEADER;
+  if (at + length > wire_length) return CAUSE_TRUNCATED;
+  if (length < 3) return CAUSE_LLC_HEADER;
+  if (!holds(f, 3, at)) return CAUSE_TRUNCATED;
   uint8_t dsap = byte_at(f, at);
   h->ethertype = dsap;
   // SNAP can carry any EtherType, judged by nobody; OUI 00-00-F8 is its bridge-tunnel form.
   if ((dsap & 0xFE) == 0xAA) {
-    if (length < 8) return CTWIN_LLC_HEADER;
-    if (!holds(f, 8, at)) return CTWIN_TRUNCATED;
+    if (length < 8) return CAUSE_LLC_HEADER;
+    if (!holds(f, 8, at)) return CAUSE_TRUNCATED;
     uint32_t oui = word32(f, at + 2) & 0x00FFFFFF;
-    if (oui == 0 || oui == 0xF8) return CTWIN_LLC_ENCAPSULATED;
+    if (oui == 0 || oui == 0xF8) return CAUSE_LLC_ENCAPSULATED;
   }
   // IP straight over LLC.
-  return dsap == 0x06 ? CTWIN_LLC_ENCAPSULATED : CTWIN_NONE;
+  return dsap == 0x06 ? CAUSE_LLC_ENCAPSULATED : CAUSE_NONE;
 }
 
-NOINLINE uint8_t parse_arp(struct wire f, long at, struct ctwin_headers *h) {
-  if (!holds(f, 28, at)) return CTWIN_TRUNCATED;
-  h->form = CTWIN_ARP;
+NOINLINE uint8_t parse_arp(struct wire f, long at, struct frame_headers *h) {
+  if (!holds(f, 28, at)) return CAUSE_TRUNCATED;
+  h->form = FORM_ARP;
   // Ethernet, IPv4, 6, 4.
-  if (word16(f, at) != 1 || word16(f, at + 2) != TYPE_IPV4 || word16(f, at + 4) != 0x0604) return CTWIN_ARP_HEADER;
+  if (word16(f, at) != 1 || word16(f, at + 2) != TYPE_IPV4 || word16(f, at + 4) != 0x0604) return CAUSE_ARP_HEADER;
   uint16_t operation = word16(f, at + 6);
-  if (operation != 1 && operation != 2) return CTWIN_ARP_HEADER;
+  if (operation != 1 && operation != 2) return CAUSE_ARP_HEADER;
   h->claimed_mac = mac_at(f, at + 8);
   h->source = ipv4_at(f, at + 14);
   h->destination = ipv4_at(f, at + 24);
-  return CTWIN_NONE;
+  return CAUSE_NONE;
 }
 
 // ---- Transport --------------------------------------------------------------
 
 // A header that does not fit: in a first fragment that is an attempt to hide it.
-INLINE uint8_t too_short(const struct ctwin_headers *h, uint8_t cause) {
-  return h->marks & CTWIN_FIRST_FRAGMENT ? CTWIN_FRAGMENT_TINY : cause;
+INLINE uint8_t too_short(const struct frame_headers *h, uint8_t cause) {
+  return h->marks & MARK_FIRST_FRAGMENT ? CAUSE_FRAGMENT_TINY : cause;
 }
 
 INLINE bool is_icmp_error(uint8_t type, uint8_t form) {
-  return form == CTWIN_IPV6 ? type >= 1 && type <= 4 : type == 3 || type == 11 || type == 12;
+  return form == FORM_IPV6 ? type >= 1 && type <= 4 : type == 3 || type == 11 || type == 12;
 }
 
 // The request a reply answers, or -1.
 INLINE int icmp_request_of(uint8_t type, uint8_t form) {
-  if (form == CTWIN_IPV6) return type == 129 ? 128 : -1;
+  if (form == FORM_IPV6) return type == 129 ? 128 : -1;
   switch (type) {
   case 0: return 8;
   case 14: return 13;
@@ -140,46 +114,46 @@ INLINE int icmp_request_of(uint8_t type, uint8_t form) {
 }
 
 // A request is the client's, a reply the server's.
-INLINE void set_icmp_ports(uint8_t type, uint8_t code, struct ctwin_headers *h) {
+INLINE void set_icmp_ports(uint8_t type, uint8_t code, struct frame_headers *h) {
   int request = icmp_request_of(type, h->form);
   h->destination_port = (uint16_t)(type << 8 | code);
   if (request >= 0) {
-    h->marks |= CTWIN_NEVER_FORWARD;
+    h->marks |= MARK_NEVER_FORWARD;
     h->source_port = (uint16_t)(request << 8 | code);
   } else {
-    h->marks |= CTWIN_NEVER_REVERSE;
+    h->marks |= MARK_NEVER_REVERSE;
   }
 }
 
 // Puts the packet inside an ICMP error into the headers: the verdict is that of its conversation.
 // sender_counts: only the packet's receiver, which `sender` must be, can send this error.
-NOINLINE uint8_t parse_embedded(struct wire f, long at, long length, bool sender_counts, struct ctwin_headers *h) {
-  struct ctwin_address sender = h->source, receiver = h->destination;
-  bool is_ipv6 = h->form == CTWIN_IPV6;
+NOINLINE uint8_t parse_embedded(struct wire f, long at, long length, bool sender_counts, struct frame_headers *h) {
+  struct address_words sender = h->source, receiver = h->destination;
+  bool is_ipv6 = h->form == FORM_IPV6;
   long fixed = is_ipv6 ? 40 : 20;
-  if (length < fixed + 8) return CTWIN_ICMP_HEADER;
-  if (!holds(f, fixed + 8, at)) return CTWIN_TRUNCATED;
-  h->marks |= CTWIN_ICMP_ERROR;
+  if (length < fixed + 8) return CAUSE_ICMP_HEADER;
+  if (!holds(f, fixed + 8, at)) return CAUSE_TRUNCATED;
+  h->marks |= MARK_ICMP_ERROR;
   long transport = at + fixed;
   if (is_ipv6) {
-    if (byte_at(f, at) >> 4 != 6) return CTWIN_ICMP_HEADER;
+    if (byte_at(f, at) >> 4 != 6) return CAUSE_ICMP_HEADER;
     h->source = ipv6_at(f, at + 8);
     h->destination = ipv6_at(f, at + 24);
     // No walk here: an error about a packet with extension headers is rare, and denied.
     h->ip_protocol = byte_at(f, at + 6);
   } else {
     long header_length = (byte_at(f, at) & 0x0F) * 4;
-    if (byte_at(f, at) >> 4 != 4 || header_length < 20 || length < header_length + 8) return CTWIN_ICMP_HEADER;
-    if (!holds(f, header_length + 8, at)) return CTWIN_TRUNCATED;
+    if (byte_at(f, at) >> 4 != 4 || header_length < 20 || length < header_length + 8) return CAUSE_ICMP_HEADER;
+    if (!holds(f, header_length + 8, at)) return CAUSE_TRUNCATED;
     // A later fragment has no ports to judge by.
-    if (word16(f, at + 6) & 0x1FFF) return CTWIN_ICMP_HEADER;
+    if (word16(f, at + 6) & 0x1FFF) return CAUSE_ICMP_HEADER;
     h->source = ipv4_at(f, at + 12);
     h->destination = ipv4_at(f, at + 16);
     h->ip_protocol = byte_at(f, at + 9);
     transport = at + header_length;
   }
   if (!same_address(h->source, receiver) || (sender_counts && !same_address(sender, h->destination)))
-    return CTWIN_ICMP_ERROR_UNRELATED;
+    return CAUSE_ICMP_ERROR_UNRELATED;
   h->source_port = 0;
   h->destination_port = 0;
   uint8_t proto = h->ip_protocol;
@@ -189,67 +163,67 @@ NOINLINE uint8_t parse_embedded(struct wire f, long at, long length, bool sender
   } else if (proto == (is_ipv6 ? PROTO_ICMPV6 : PROTO_ICMP)) {
     uint8_t type = byte_at(f, transport);
     // No error answers an error.
-    if (is_icmp_error(type, h->form)) return CTWIN_ICMP_ERROR_UNRELATED;
+    if (is_icmp_error(type, h->form)) return CAUSE_ICMP_ERROR_UNRELATED;
     set_icmp_ports(type, byte_at(f, transport + 1), h);
   }
-  return CTWIN_NONE;
+  return CAUSE_NONE;
 }
 
-INLINE uint8_t parse_icmp(struct wire f, long at, long length, struct ctwin_headers *h) {
-  if (length < 8) return too_short(h, CTWIN_ICMP_HEADER);
-  if (!holds(f, 8, at)) return CTWIN_TRUNCATED;
+INLINE uint8_t parse_icmp(struct wire f, long at, long length, struct frame_headers *h) {
+  if (length < 8) return too_short(h, CAUSE_ICMP_HEADER);
+  if (!holds(f, 8, at)) return CAUSE_TRUNCATED;
   uint8_t type = byte_at(f, at), code = byte_at(f, at + 1);
   if (is_icmp_error(type, h->form)) {
-    bool is_ipv6 = h->form == CTWIN_IPV6;
+    bool is_ipv6 = h->form == FORM_IPV6;
     // An error fits one packet, and has no room for a message of its own.
-    if (h->marks) return CTWIN_ICMP_HEADER;
-    if (length > (is_ipv6 ? 1280 - 40 : 576 - 20)) return CTWIN_ICMP_HEADER;
+    if (h->marks) return CAUSE_ICMP_HEADER;
+    if (length > (is_ipv6 ? 1280 - 40 : 576 - 20)) return CAUSE_ICMP_HEADER;
     // Port and protocol unreachable come from the host itself, the others from any router on the way.
     bool is_hosts = is_ipv6 ? type == 1 && code == 4 : type == 3 && (code == 2 || code == 3);
-    return parse_embedded(f, at + 8, length - 8, is_hosts, h);
+    return SPLIT(parse_embedded)(f, at + 8, length - 8, is_hosts, h);
   }
   set_icmp_ports(type, code, h);
-  return CTWIN_NONE;
+  return CAUSE_NONE;
 }
 
-NOINLINE uint8_t parse_other_transport(struct wire f, long at, long length, struct ctwin_headers *h) {
+NOINLINE uint8_t parse_other_transport(struct wire f, long at, long length, struct frame_headers *h) {
   uint8_t proto = h->ip_protocol;
-  if ((proto == PROTO_ICMP && h->form == CTWIN_IPV4) || (proto == PROTO_ICMPV6 && h->form == CTWIN_IPV6))
+  if ((proto == PROTO_ICMP && h->form == FORM_IPV4) || (proto == PROTO_ICMPV6 && h->form == FORM_IPV6))
     return parse_icmp(f, at, length, h);
-  if (!has_ports(proto)) return CTWIN_NONE;
-  if (length < (proto == PROTO_UDP_LITE ? 8 : 12)) return too_short(h, CTWIN_TRANSPORT_HEADER);
-  if (!holds(f, 4, at)) return CTWIN_TRUNCATED;
+  if (!has_ports(proto)) return CAUSE_NONE;
+  if (length < (proto == PROTO_UDP_LITE ? 8 : 12)) return too_short(h, CAUSE_TRANSPORT_HEADER);
+  if (!holds(f, 4, at)) return CAUSE_TRUNCATED;
   h->source_port = word16(f, at);
   h->destination_port = word16(f, at + 2);
-  return CTWIN_NONE;
+  return CAUSE_NONE;
 }
 
 // `length`: bytes from `at` on, as the network header says.
-INLINE uint8_t parse_transport(struct wire f, long at, long length, struct ctwin_headers *h) {
+INLINE uint8_t parse_transport(struct wire f, long at, long length, struct frame_headers *h) {
   uint8_t proto = h->ip_protocol;
   if (LIKELY(proto == PROTO_TCP)) {
-    if (UNLIKELY(length < 20)) return too_short(h, CTWIN_TCP_HEADER);
-    if (UNLIKELY(!holds(f, 20, at))) return CTWIN_TRUNCATED;
+    if (UNLIKELY(length < 20)) return too_short(h, CAUSE_TCP_HEADER);
+    if (UNLIKELY(!holds(f, 20, at))) return CAUSE_TRUNCATED;
     h->source_port = word16(f, at);
     h->destination_port = word16(f, at + 2);
     uint8_t flags = byte_at(f, at + 13);
     h->tcp_flags = flags;
     long header_length = (byte_at(f, at + 12) >> 4) * 4;
-    if (UNLIKELY(header_length < 20)) return CTWIN_TCP_HEADER;
-    if (UNLIKELY(header_length > length)) return too_short(h, CTWIN_TCP_HEADER);
+    if (UNLIKELY(header_length < 20)) return CAUSE_TCP_HEADER;
+    if (UNLIKELY(header_length > length)) return too_short(h, CAUSE_TCP_HEADER);
     // SYN, SYN+ACK, RST, RST+ACK, ACK, FIN+ACK; bits: ack rst syn fin.
     unsigned index = (flags & 0x07) | (flags & 0x10) >> 1;
-    return 0x1714 >> index & 1 ? CTWIN_NONE : CTWIN_TCP_FLAGS;
+    return 0x1714 >> index & 1 ? CAUSE_NONE : CAUSE_TCP_FLAGS;
   }
   if (LIKELY(proto == PROTO_UDP)) {
-    if (UNLIKELY(length < 8)) return too_short(h, CTWIN_UDP_LENGTH);
-    if (UNLIKELY(!holds(f, 8, at))) return CTWIN_TRUNCATED;
+    if (UNLIKELY(length < 8)) return too_short(h, CAUSE_UDP_LENGTH);
+    if (UNLIKELY(!holds(f, 8, at))) return CAUSE_TRUNCATED;
     h->source_port = word16(f, at);
     h->destination_port = word16(f, at + 2);
     long udp_length = word16(f, at + 4);
     // A first fragment's datagram is longer than what is here.
-    if (udp_length < 8 || (udp_length > length && !(h->marks & CTWIN_FIRST_FRAGMENT))) return CTWIN_UDP_LENGTH;
-    return CTWIN_NONE;
+    if (udp_length < 8 || (udp_length > length && !(h->marks & MARK_FIRST_FRAGMENT))) return CAUSE_UDP_LENGTH;
+    return CAUSE_NONE;
   }
   return parse_other_transport(f, at, length, h);
 }
@@ -260,56 +234,56 @@ INLINE uint8_t parse_transport(struct wire f, long at, long length, struct ctwin
 NOINLINE uint8_t check_ipv4_options(struct wire f, long at, long end) {
   while (at < end) {
     uint8_t kind = byte_at(f, at);
-    if (kind == 0) return CTWIN_NONE;
+    if (kind == 0) return CAUSE_NONE;
     if (kind == 1) {
       at++;
       continue;
     }
-    if (at + 2 > end) return CTWIN_IP_OPTIONS;
+    if (at + 2 > end) return CAUSE_IP_OPTIONS;
     long length = byte_at(f, at + 1);
-    if (length < 2 || at + length > end) return CTWIN_IP_OPTIONS;
-    if (kind == 131 || kind == 137) return CTWIN_IP_OPTIONS;
+    if (length < 2 || at + length > end) return CAUSE_IP_OPTIONS;
+    if (kind == 131 || kind == 137) return CAUSE_IP_OPTIONS;
     at += length;
   }
-  return CTWIN_NONE;
+  return CAUSE_NONE;
 }
 
-NOINLINE uint8_t mark_fragment(long offset, bool more, long length, struct ctwin_headers *h) {
-  if (length <= 0 || (more && length % 8) || offset + length > 0xFFFF) return CTWIN_FRAGMENT_LENGTH;
+NOINLINE uint8_t mark_fragment(long offset, bool more, long length, struct frame_headers *h) {
+  if (length <= 0 || (more && length % 8) || offset + length > 0xFFFF) return CAUSE_FRAGMENT_LENGTH;
   if (offset == 0) {
-    h->marks |= CTWIN_FIRST_FRAGMENT;
-    return CTWIN_NONE;
+    h->marks |= MARK_FIRST_FRAGMENT;
+    return CAUSE_NONE;
   }
   // No honest fragment begins inside the transport header.
-  if (offset < 20) return CTWIN_FRAGMENT_OVERLAP;
-  h->marks |= CTWIN_LATER_FRAGMENT;
-  return CTWIN_NONE;
+  if (offset < 20) return CAUSE_FRAGMENT_OVERLAP;
+  h->marks |= MARK_LATER_FRAGMENT;
+  return CAUSE_NONE;
 }
 
-INLINE uint8_t parse_ipv4(struct wire f, long at, long wire_length, struct ctwin_headers *h) {
-  if (UNLIKELY(!holds(f, 20, at))) return CTWIN_TRUNCATED;
-  h->form = CTWIN_IPV4;
+INLINE uint8_t parse_ipv4(struct wire f, long at, long wire_length, struct frame_headers *h) {
+  if (UNLIKELY(!holds(f, 20, at))) return CAUSE_TRUNCATED;
+  h->form = FORM_IPV4;
   h->source.low = word32(f, at + 12);
   h->destination.low = word32(f, at + 16);
   h->ip_protocol = byte_at(f, at + 9);
   uint8_t version_and_length = byte_at(f, at);
   long header_length = (version_and_length & 0x0F) * 4;
-  if (UNLIKELY(version_and_length >> 4 != 4 || header_length < 20)) return CTWIN_IP_HEADER;
+  if (UNLIKELY(version_and_length >> 4 != 4 || header_length < 20)) return CAUSE_IP_HEADER;
   long total_length = word16(f, at + 2);
-  if (UNLIKELY(total_length < header_length)) return CTWIN_IP_LENGTH;
-  if (UNLIKELY(at + total_length > wire_length)) return CTWIN_TRUNCATED;
+  if (UNLIKELY(total_length < header_length)) return CAUSE_IP_LENGTH;
+  if (UNLIKELY(at + total_length > wire_length)) return CAUSE_TRUNCATED;
   if (UNLIKELY(header_length > 20)) {
-    if (!holds(f, header_length, at)) return CTWIN_TRUNCATED;
-    uint8_t cause = check_ipv4_options(f, at + 20, at + header_length);
+    if (!holds(f, header_length, at)) return CAUSE_TRUNCATED;
+    uint8_t cause = SPLIT(check_ipv4_options)(f, at + 20, at + header_length);
     if (cause) return cause;
   }
   long length = total_length - header_length;
   uint16_t fragment = word16(f, at + 6);
   if (UNLIKELY(fragment & 0x3FFF)) {
     uint8_t cause = mark_fragment((fragment & 0x1FFF) * 8, fragment & 0x2000, length, h);
-    if (cause || h->marks & CTWIN_LATER_FRAGMENT) return cause;
+    if (cause || h->marks & MARK_LATER_FRAGMENT) return cause;
   }
-  return parse_transport(f, at + header_length, length, h);
+  return SPLIT(parse_transport)(f, at + header_length, length, h);
 }
 
 // ---- IPv6 -------------------------------------------------------------------
@@ -320,23 +294,23 @@ INLINE bool is_extension(uint8_t next) {
 }
 
 // Walks from the fixed header to the upper layer. `end`: where the payload ends, which lies inside the frame.
-NOINLINE uint8_t walk_extensions(struct wire f, long *at_out, long end, uint8_t *next_out, struct ctwin_headers *h) {
+NOINLINE uint8_t walk_extensions(struct wire f, long *at_out, long end, uint8_t *next_out, struct frame_headers *h) {
   long at = *at_out;
-  uint8_t next = *next_out, cause = CTWIN_NONE;
+  uint8_t next = *next_out, cause = CAUSE_NONE;
   bool saw_fragment = false;
   for (int walked = 0; is_extension(next); walked++) {
     bool is_fragment = next == PROTO_FRAGMENT;
     if (walked >= EXTENSION_BOUND || (next == PROTO_HOP_BY_HOP && walked > 0) || (is_fragment && saw_fragment)) {
-      cause = CTWIN_IPV6_EXTENSIONS;
+      cause = CAUSE_IPV6_EXTENSIONS;
       break;
     }
     if (at + 8 > end) {
       // The first fragment holds the whole header chain.
-      cause = too_short(h, CTWIN_IPV6_EXTENSIONS);
+      cause = too_short(h, CAUSE_IPV6_EXTENSIONS);
       break;
     }
     if (!holds(f, 8, at)) {
-      cause = CTWIN_TRUNCATED;
+      cause = CAUSE_TRUNCATED;
       break;
     }
     uint8_t following = byte_at(f, at);
@@ -348,17 +322,17 @@ NOINLINE uint8_t walk_extensions(struct wire f, long *at_out, long end, uint8_t 
       if (field & 0xFFF9) {
         next = following;
         cause = mark_fragment(field & 0xFFF8, field & 1, end - at - 8, h);
-        if (cause || h->marks & CTWIN_LATER_FRAGMENT) break;
+        if (cause || h->marks & MARK_LATER_FRAGMENT) break;
       }
     } else {
       // Type 0 is a source route.
       if (next == PROTO_ROUTING && byte_at(f, at + 2) == 0) {
-        cause = CTWIN_IPV6_EXTENSIONS;
+        cause = CAUSE_IPV6_EXTENSIONS;
         break;
       }
       length = (byte_at(f, at + 1) + 1) * 8;
       if (at + length > end) {
-        cause = too_short(h, CTWIN_IPV6_EXTENSIONS);
+        cause = too_short(h, CAUSE_IPV6_EXTENSIONS);
         break;
       }
     }
@@ -371,15 +345,15 @@ NOINLINE uint8_t walk_extensions(struct wire f, long *at_out, long end, uint8_t 
 }
 
 // Neighbour solicitation and advertisement: as ARP.
-NOINLINE uint8_t parse_neighbour(struct wire f, long network, long at, long end, struct ctwin_headers *h) {
+NOINLINE uint8_t parse_neighbour(struct wire f, long network, long at, long end, struct frame_headers *h) {
   bool is_advertisement = byte_at(f, at) == 136;
-  h->form = CTWIN_NEIGHBOUR;
-  if (end - at < 24) return CTWIN_NEIGHBOUR_HEADER;
-  if (!holds(f, end - at, at)) return CTWIN_TRUNCATED;
+  h->form = FORM_NEIGHBOUR;
+  if (end - at < 24) return CAUSE_NEIGHBOUR_HEADER;
+  if (!holds(f, end - at, at)) return CAUSE_TRUNCATED;
   // Hop limit 255: nobody on another link can have sent it. Code 0; a multicast target has no owner.
   if (byte_at(f, network + 7) != 255 || byte_at(f, at + 1) != 0 || byte_at(f, at + 8) == 0xFF)
-    return CTWIN_NEIGHBOUR_HEADER;
-  struct ctwin_address target = ipv6_at(f, at + 8);
+    return CAUSE_NEIGHBOUR_HEADER;
+  struct address_words target = ipv6_at(f, at + 8);
   if (is_advertisement) {
     h->source = target;
     h->claimed_mac = mac_at(f, 6);
@@ -391,81 +365,72 @@ NOINLINE uint8_t parse_neighbour(struct wire f, long network, long at, long end,
   // The link-layer option is what the receiver will believe; of two, stacks differ in which they take.
   uint8_t seen = 0;
   for (long option = at + 24; option < end;) {
-    if (option + 8 > end) return CTWIN_NEIGHBOUR_HEADER;
+    if (option + 8 > end) return CAUSE_NEIGHBOUR_HEADER;
     long length = byte_at(f, option + 1) * 8;
-    if (length == 0 || option + length > end) return CTWIN_NEIGHBOUR_HEADER;
+    if (length == 0 || option + length > end) return CAUSE_NEIGHBOUR_HEADER;
     uint8_t kind = byte_at(f, option);
     if (kind == 1 || kind == 2) {
-      if (length != 8 || seen & kind) return CTWIN_NEIGHBOUR_HEADER;
+      if (length != 8 || seen & kind) return CAUSE_NEIGHBOUR_HEADER;
       seen |= kind;
       if ((kind == 2) == is_advertisement) h->claimed_mac = mac_at(f, option + 2);
     }
     option += length;
   }
-  return CTWIN_NONE;
+  return CAUSE_NONE;
 }
 
 // Not inlined: the IPv4 loop around it stays small.
-NOINLINE uint8_t parse_ipv6(struct wire f, long network, long wire_length, struct ctwin_headers *h) {
-  if (UNLIKELY(!holds(f, 40, network))) return CTWIN_TRUNCATED;
-  h->form = CTWIN_IPV6;
+NOINLINE uint8_t parse_ipv6(struct wire f, long network, long wire_length, struct frame_headers *h) {
+  if (UNLIKELY(!holds(f, 40, network))) return CAUSE_TRUNCATED;
+  h->form = FORM_IPV6;
   h->source = ipv6_at(f, network + 8);
   h->destination = ipv6_at(f, network + 24);
-  if (UNLIKELY(byte_at(f, network) >> 4 != 6)) return CTWIN_IP_HEADER;
+  if (UNLIKELY(byte_at(f, network) >> 4 != 6)) return CAUSE_IP_HEADER;
   long at = network + 40;
   long end = at + word16(f, network + 4);
-  if (UNLIKELY(end > wire_length)) return CTWIN_TRUNCATED;
-  uint8_t next = byte_at(f, network + 6), cause = CTWIN_NONE;
+  if (UNLIKELY(end > wire_length)) return CAUSE_TRUNCATED;
+  uint8_t next = byte_at(f, network + 6), cause = CAUSE_NONE;
   if (UNLIKELY(is_extension(next))) {
     // Copies, so that `at` and `next` need not live in memory when there is nothing to walk.
     long walked_at = at;
     uint8_t walked_next = next;
-    cause = walk_extensions(f, &walked_at, end, &walked_next, h);
+    cause = SPLIT(walk_extensions)(f, &walked_at, end, &walked_next, h);
     at = walked_at;
     next = walked_next;
   }
   h->ip_protocol = next;
-  if (UNLIKELY(cause || h->marks & CTWIN_LATER_FRAGMENT)) return cause;
-  if (next == PROTO_ICMPV6 && !(h->marks & CTWIN_FIRST_FRAGMENT) && at < end && holds(f, 1, at)) {
+  if (UNLIKELY(cause || h->marks & MARK_LATER_FRAGMENT)) return cause;
+  if (next == PROTO_ICMPV6 && !(h->marks & MARK_FIRST_FRAGMENT) && at < end && holds(f, 1, at)) {
     uint8_t type = byte_at(f, at);
-    if (type == 135 || type == 136) return parse_neighbour(f, network, at, end, h);
+    if (type == 135 || type == 136) return SPLIT(parse_neighbour)(f, network, at, end, h);
   }
-  return parse_transport(f, at, end - at, h);
+  return SPLIT(parse_transport)(f, at, end - at, h);
 }
 
 // ---- Ethernet ---------------------------------------------------------------
 
-INLINE uint8_t parse_ethernet(struct wire f, long wire_length, struct ctwin_headers *h) {
-  if (UNLIKELY(!holds(f, 14, 0))) return CTWIN_TRUNCATED;
-  if (UNLIKELY(byte_at(f, 6) & 1)) return CTWIN_ETHERNET_HEADER;  // a group cannot send
+INLINE uint8_t parse_ethernet(struct wire f, long wire_length, struct frame_headers *h) {
+  if (UNLIKELY(!holds(f, 14, 0))) return CAUSE_TRUNCATED;
+  if (UNLIKELY(byte_at(f, 6) & 1)) return CAUSE_ETHERNET_HEADER;  // a group cannot send
   uint16_t type = word16(f, 12);
   long at = 14;
   if (is_vlan_tag(type)) {
-    if (!holds(f, 4, at)) return CTWIN_TRUNCATED;
+    if (!holds(f, 4, at)) return CAUSE_TRUNCATED;
     h->vlan = word16(f, at) & 0x0FFF;
     type = word16(f, at + 2);
     at += 4;
     if (is_vlan_tag(type)) {
-      if (!holds(f, 4, at)) return CTWIN_TRUNCATED;
+      if (!holds(f, 4, at)) return CAUSE_TRUNCATED;
       type = word16(f, at + 2);
       at += 4;
-      if (is_vlan_tag(type)) return CTWIN_VLAN_DEPTH;
+      if (is_vlan_tag(type)) return CAUSE_VLAN_DEPTH;
     }
   }
   h->ethertype = type;
   h->network_offset = (uint8_t)at;
   if (LIKELY(type == TYPE_IPV4)) return parse_ipv4(f, at, wire_length, h);
-  if (type == TYPE_IPV6) return parse_ipv6(f, at, wire_length, h);
+  if (type == TYPE_IPV6) return SPLIT(parse_ipv6)(f, at, wire_length, h);
   if (type == TYPE_ARP) return parse_arp(f, at, h);
   if (type < TYPE_MINIMUM) return parse_llc(f, at, wire_length, h);
-  return CTWIN_NONE;
-}
-
-INLINE void parse_burst(const uint8_t *const *frames, const uint32_t *available, const uint32_t *wire_lengths,
-                        size_t count, struct ctwin_headers *restrict headers) {
-  for (size_t i = 0; i < count; i++) {
-    struct ctwin_headers *h = &headers[i];
-    *h = (struct ctwin_headers){.network_offset = 14};
-    h->cause = parse_ethernet((struct wire){frames[i], available[i]}, wire_lengths[i], h);
-  }
+  return CAUSE_NONE;
 }

@@ -133,16 +133,20 @@ int clinux_flags(const char *name, uint32_t *flags) {
   return error;
 }
 
-int clinux_set_up(const char *name, bool up) {
+static int set_flag(const char *name, int flag, bool on) {
   struct ifreq request = {0};
   int error = interface_ioctl(name, SIOCGIFFLAGS, &request);
   if (error) return error;
-  if (up)
-    request.ifr_flags |= IFF_UP;
+  if (on)
+    request.ifr_flags |= flag;
   else
-    request.ifr_flags &= ~IFF_UP;
+    request.ifr_flags &= ~flag;
   return interface_ioctl(name, SIOCSIFFLAGS, &request);
 }
+
+int clinux_set_up(const char *name, bool up) { return set_flag(name, IFF_UP, up); }
+
+int clinux_set_promiscuous(const char *name, bool on) { return set_flag(name, IFF_PROMISC, on); }
 
 int clinux_mtu(const char *name, uint32_t *mtu) {
   struct ifreq request = {0};

@@ -4,13 +4,16 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
+#include <linux/magic.h>
 #include <linux/membarrier.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -53,9 +56,40 @@ static int map_of(const clinux_xdp_program *own, const char *name) {
   return bpf_object__find_map_fd_by_name(own->object, name);
 }
 
+// What a program that is still attached has counted goes on in the next one's maps, if they have the same shape.
+static const char *const inherited_maps[] = {"failures", "kernel_counts"};
+
+static void inherit(clinux_xdp_program *own, const char *pin) {
+  int link = bpf_obj_get(pin);
+  if (link < 0) return;
+  struct bpf_link_info link_info = {0};
+  uint32_t size = sizeof link_info;
+  int program = bpf_obj_get_info_by_fd(link, &link_info, &size) < 0 ? -1 : bpf_prog_get_fd_by_id(link_info.prog_id);
+  close(link);
+  if (program < 0) return;
+  uint32_t ids[64];
+  struct bpf_prog_info info = {.nr_map_ids = 64, .map_ids = (uint64_t)(uintptr_t)ids};
+  size = sizeof info;
+  int error = bpf_obj_get_info_by_fd(program, &info, &size);
+  close(program);
+  for (uint32_t i = 0; !error && i < info.nr_map_ids && i < 64; i++) {
+    int fd = bpf_map_get_fd_by_id(ids[i]);
+    struct bpf_map_info found = {0};
+    size = sizeof found;
+    if (fd < 0 || bpf_obj_get_info_by_fd(fd, &found, &size) < 0) continue;
+    for (size_t k = 0; k < sizeof inherited_maps / sizeof *inherited_maps; k++) {
+      struct bpf_map *map = bpf_object__find_map_by_name(own->object, inherited_maps[k]);
+      if (map && !strncmp(found.name, inherited_maps[k], sizeof found.name - 1) && found.type == bpf_map__type(map) &&
+          found.value_size == bpf_map__value_size(map) && found.max_entries == bpf_map__max_entries(map))
+        bpf_map__reuse_fd(map, fd);
+    }
+    close(fd);
+  }
+}
+
 clinux_xdp_program *clinux_xdp_load(
-    const void *bytes, size_t size, uint32_t image_words, uint32_t rules, const clinux_xdp_program *before, char *log,
-    size_t log_size) {
+    const void *bytes, size_t size, uint32_t image_words, uint32_t rules, const clinux_xdp_program *before,
+    const char *predecessor, char *log, size_t log_size) {
   clinux_xdp_program *own = calloc(1, sizeof *own);
   if (!own) return NULL;
   own->links[0] = own->links[1] = -1;
@@ -72,6 +106,7 @@ clinux_xdp_program *clinux_xdp_load(
       struct bpf_map *map = bpf_object__find_map_by_name(own->object, shared_maps[i]);
       if (!map || bpf_map__reuse_fd(map, map_of(before, shared_maps[i]))) goto failed;
     }
+  if (predecessor) inherit(own, predecessor);
   if (bpf_object__load(own->object)) goto failed;
   struct bpf_program *program = bpf_object__find_program_by_name(own->object, "sekisho_xdp");
   struct bpf_program *test = bpf_object__find_program_by_name(own->object, "sekisho_say");
@@ -92,24 +127,34 @@ failed:;
   return NULL;
 }
 
-int clinux_xdp_attach(
-    clinux_xdp_program *own, int side, int ifindex, bool native, const char *pin, char *log, size_t log_size) {
+int clinux_xdp_attach(clinux_xdp_program *own, int side, int ifindex, bool native, char *log, size_t log_size) {
   clinux_begin_log(log, log_size);
   uint32_t place = (uint32_t)side, port = (uint32_t)ifindex;
   int error = bpf_map_update_elem(map_of(own, "ports"), &place, &port, BPF_ANY) < 0 ? -errno : 0;
-  int link = -1;
   if (!error) {
     LIBBPF_OPTS(bpf_link_create_opts, options, .flags = native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
-    link = bpf_link_create(own->program, ifindex, BPF_XDP, &options);
+    int link = bpf_link_create(own->program, ifindex, BPF_XDP, &options);
     if (link < 0) error = -errno;
-  }
-  if (!error && pin && bpf_obj_pin(link, pin) < 0) {
-    error = -errno;
-    close(link);
+    else own->links[side] = link;
   }
   clinux_end_log();
-  if (!error) own->links[side] = link;
   return error;
+}
+
+int clinux_xdp_pin(clinux_xdp_program *own, int side, const char *pin) {
+  return bpf_obj_pin(own->links[side], pin) < 0 ? -errno : 0;
+}
+
+int clinux_mount_bpffs(const char *folder) {
+  struct statfs status;
+  if (statfs(folder, &status) < 0) return -errno;
+  if ((uint32_t)status.f_type == BPF_FS_MAGIC) return 0;
+  return mount("bpf", folder, "bpf", 0, "mode=0700") < 0 ? -errno : 0;
+}
+
+bool clinux_is_bpffs(const char *folder) {
+  struct statfs status;
+  return statfs(folder, &status) == 0 && (uint32_t)status.f_type == BPF_FS_MAGIC;
 }
 
 int clinux_xdp_adopt(clinux_xdp_program *own, int side, int ifindex, const char *pin) {
@@ -182,10 +227,16 @@ void clinux_xdp_wait_for_programs(void) {
   if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) < 0) usleep(50000);
 }
 
+void clinux_xdp_release(clinux_xdp_program *own) {
+  for (int side = 0; side < 2; side++) {
+    if (own->links[side] >= 0) close(own->links[side]);
+    own->links[side] = -1;
+  }
+}
+
 void clinux_xdp_close(clinux_xdp_program *own) {
   if (!own) return;
-  for (int side = 0; side < 2; side++)
-    if (own->links[side] >= 0) close(own->links[side]);
+  clinux_xdp_release(own);
   bpf_object__close(own->object);
   free(own);
 }

@@ -3,6 +3,7 @@
 import Datapath
 import Foundation
 import Glibc
+import Synchronization
 
 /// Where the socket is if nobody says otherwise.
 public let defaultControlSocket = "/run/sekisho/control.sock"
@@ -74,8 +75,9 @@ private func withSocketAddress(_ address: sockaddr_un, _ body: (UnsafePointer<so
 private func streamSocket() -> Int32 { socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0) }
 
 /// The bridge's end.
-final class ControlListener {
+final class ControlListener: Sendable {
     let path: String
+    private let isRemoved = Atomic(false)
     let descriptor: Int32
 
     init(_ path: String) throws(DatapathError) {
@@ -128,14 +130,24 @@ final class ControlListener {
         return Connection(fd)
     }
 
+    /// Once: after that the path may be another bridge's.
     func remove() {
-        close(descriptor)
+        if isRemoved.exchange(true, ordering: .relaxed) { return }
         unlink(path)
+        close(descriptor)
     }
 }
 
 /// The command line's end.
 public enum ControlClient {
+    /// Whether somebody listens there.
+    static func isAnswering(_ path: String) -> Bool {
+        guard let address = try? unixAddress(path) else { return false }
+        let fd = streamSocket()
+        defer { close(fd) }
+        return withSocketAddress(address) { connect(fd, $0, $1) } == 0
+    }
+
     /// Asks the bridge and waits for its answer.
     public static func ask(_ request: ControlRequest, at path: String) throws -> ControlResponse {
         let address = try unixAddress(path)
@@ -144,7 +156,7 @@ public enum ControlClient {
         guard fd >= 0 else { throw DatapathError(action, code: errno) }
         let connection = Connection(fd)
         // A bridge that is stopped (SIGSTOP) neither accepts nor answers.
-        let patience: Int32 = request.command == .apply ? 120_000 : 5_000
+        let patience: Int32 = request.command == .apply || request.command == .makeWay ? 120_000 : 5_000
         var limit = timeval(tv_sec: Int(patience) / 1000, tv_usec: 0)
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         guard withSocketAddress(address, { connect(fd, $0, $1) }) == 0 else {

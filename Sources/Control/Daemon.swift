@@ -16,14 +16,19 @@ public struct DaemonConfiguration: Sendable {
     /// Stands above the file's mode, also after `apply`.
     public var mode: Mode?
     public var controlSocket: String
+    /// Takes the place of the bridge that answers on `controlSocket`.
+    public var replaces: Bool
     /// Of the program, for reports.
     public var version: String
 
-    public init(bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, version: String) {
+    public init(
+        bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, replaces: Bool = false, version: String
+    ) {
         self.bridge = bridge
         self.policyFile = policyFile
         self.mode = mode
         self.controlSocket = controlSocket
+        self.replaces = replaces
         self.version = version
     }
 }
@@ -50,6 +55,7 @@ public final class Daemon: @unchecked Sendable {
     /// When the running policy must be compiled anew because a rule's time is over; seconds since 1970.
     private var nextExpiry: Int64?
     private var links: [String: LinkState] = [:]
+    private var failures: [FailureState: (count: UInt64, isActive: Bool)] = [:]
     private var latencies = LatencyHistory()
     /// Seconds since the start.
     private var latencySampledAt = 0.0
@@ -67,13 +73,21 @@ public final class Daemon: @unchecked Sendable {
         defer { close(signals) }
         let policy = try load(configuration.policyFile, PolicyText.read(configuration.policyFile))
         let first = try build(policy, version: 1)
-        let listener = try ControlListener(configuration.controlSocket)
-        defer { listener.remove() }
+        // Before anything is attached: a bridge that runs here must not be disturbed, unless it is to be replaced.
+        var listener = configuration.replaces && ControlClient.isAnswering(configuration.controlSocket)
+            ? nil : try ControlListener(configuration.controlSocket)
+        defer { listener?.remove() }
 
-        let bridge = try Bridge(configuration.bridge)
+        let isReplacing = listener == nil
+        let bridge = try Bridge(
+            configuration.bridge, table: first.table, ruleNames: first.ruleNames, failing: policy.document.failing,
+            makeWay: isReplacing ? { [self] in try haveOtherMakeWay() } : nil)
         defer { bridge.stop() }
+        if listener == nil { listener = try ControlListener(configuration.controlSocket) }
+        if bridge.hasTakenOver { log.info("took over the wire from the bridge before") }
         for note in bridge.preparationNotes { log.info("port prepared: \(note)") }
-        try bridge.start(first.table, ruleNames: first.ruleNames)
+        try bridge.start()
+        reportFailures(of: bridge, since: "before this start")
         bridge.leaveProcessorsToWorkers()
         state.withLock {
             self.bridge = bridge
@@ -89,7 +103,9 @@ public final class Daemon: @unchecked Sendable {
         if bridge.hasCrowdedProcessors { log.warning("workers share a processor: use fewer --queues or more --cpus") }
         for warning in policy.warnings { log.warning("\(warning)") }
         log.info("forwarding: policy \"\(policy.document.name)\" version 1, mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
-        loop(signals, listener)
+        ServiceManager.say("READY=1")
+        loop(signals, listener!)
+        ServiceManager.say("STOPPING=1")
         log.info("stopping")
         // No new reports from here on; one that has begun ends first.
         applying.lock()
@@ -130,7 +146,7 @@ public final class Daemon: @unchecked Sendable {
             if waiting[1].revents != 0 {
                 if let connection = listener.accept() {
                     // A slow client must not hold up signals or other clients.
-                    Thread.detachNewThread { [self] in answer(connection) }
+                    Thread.detachNewThread { [self] in answer(connection, listener) }
                 } else {
                     // Out of descriptors, most likely: they come back as slow clients are hung up on.
                     usleep(20_000)
@@ -140,7 +156,10 @@ public final class Daemon: @unchecked Sendable {
                 sampleProcessors()
                 sampleLatencies()
                 noteLinks()
+                if let bridge { reportFailures(of: bridge, since: nil) }
             }
+            // While this loop turns, and no worker is dead: what else there is to see stands in `status`.
+            ServiceManager.say("WATCHDOG=1")
             expireRules()
         }
     }
@@ -155,6 +174,48 @@ public final class Daemon: @unchecked Sendable {
             case .down: log.warning("\(port): link down; nothing passes")
             case .gone: log.error("\(port): the port is gone (removed or renamed); start the bridge again when it is back")
             }
+        }
+    }
+
+    /// Says when frames came and no worker judged them. The counts are the kernel's, so that none is missed, not even one
+    /// that came while no process was there to see it.
+    private func reportFailures(of bridge: Bridge, since when: String?) {
+        for episode in bridge.failures {
+            let known = failures[episode.state] ?? (count: 0, isActive: false)
+            failures[episode.state] = (episode.count, episode.isActive)
+            let action = (state: episode.state.name, does: live?.document.failing.actions[episode.state].name ?? "")
+            let lasted = String(format: "%.1f ms", Double(episode.end &- episode.since) / 1e6)
+            if episode.count > known.count {
+                let times = episode.count - known.count
+                if let when {
+                    log.warning("no worker judged (\(action.state)) \(times) time\(times == 1 ? "" : "s") \(when), the last time for \(lasted)")
+                } else {
+                    log.error(
+                        "no worker judges (\(action.state)): frames are \(action.does == "kernel" ? "judged in the kernel" : action.does == "open" ? "passed" : "dropped")")
+                }
+            }
+            if when == nil, !episode.isActive, known.isActive || episode.count > known.count {
+                log.warning("the workers judge again (\(action.state)), after \(lasted)")
+            }
+        }
+    }
+
+    private func haveOtherMakeWay() throws {
+        log.info("asking the running bridge to make way")
+        let response = try ControlClient.ask(ControlRequest(command: .makeWay), at: configuration.controlSocket)
+        if let failure = response.failure { throw failure }
+    }
+
+    /// Ends for another bridge: the ports are free when this returns.
+    private func makeWay(_ listener: ControlListener) throws {
+        applying.lock()
+        defer { applying.unlock() }
+        try state.withLock {
+            guard let bridge else { throw ControlFailure("the bridge is stopping") }
+            log.info("making way for another bridge")
+            listener.remove()
+            self.bridge = nil
+            bridge.makeWay()
         }
     }
 
@@ -235,7 +296,7 @@ public final class Daemon: @unchecked Sendable {
         let table = built.table
         let swapUs: Double? = try state.withLock {
             guard let bridge else { throw ControlFailure("the bridge is stopping") }
-            let swap = try bridge.publish(table, ruleNames: built.ruleNames)
+            let swap = try bridge.publish(table, ruleNames: built.ruleNames, failing: policy.document.failing)
             version = next
             live = policy
             nextExpiry = built.nextExpiry
@@ -257,11 +318,20 @@ public final class Daemon: @unchecked Sendable {
 
     // MARK: - The control socket
 
-    private func answer(_ connection: Connection) {
+    private func answer(_ connection: Connection, _ listener: ControlListener) {
         guard let data = connection.readAll() else { return }
         let response: ControlResponse
         do {
-            response = try respond(try MachineFormat.decoder().decode(ControlRequest.self, from: data))
+            let request = try MachineFormat.decoder().decode(ControlRequest.self, from: data)
+            if request.command == .makeWay {
+                try makeWay(listener)
+                // The loop ends by itself only by a signal.
+                defer { kill(getpid(), SIGTERM) }
+                response = ControlResponse()
+                if let encoded = try? MachineFormat.encoder(pretty: false).encode(response) { _ = connection.writeAll(encoded) }
+                return
+            }
+            response = try respond(request)
         } catch let failure as ControlFailure {
             response = ControlResponse(failure: failure)
         } catch is DecodingError {
@@ -279,6 +349,7 @@ public final class Daemon: @unchecked Sendable {
             return ControlResponse(status: try status())
         case .latency:
             return ControlResponse(latency: try latency(window: request.window))
+        case .makeWay: throw ControlFailure("not a question")
         case .apply:
             guard let file = request.file, let text = request.text else { throw ControlFailure("apply needs a file and its text") }
             do {
@@ -368,7 +439,7 @@ public final class Daemon: @unchecked Sendable {
                     ageSeconds: appliedAt.duration(to: now).milliseconds / 1000,
                     exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
                     networkPairs: table.statistics.networkPairs, tableBytes: table.bytes),
-                snapshot: snapshot, rules: live.document.rules.map {
+                failing: live.document.failing, snapshot: snapshot, rules: live.document.rules.map {
                     StatusReport.Rule(
                         id: $0.id, mode: $0.isMonitored ? "monitor" : "enforce", frames: snapshot.ruleHits[$0.id] ?? 0)
                 },

@@ -7,6 +7,8 @@ import Policy
 public struct ControlRequest: Codable, Sendable {
     public enum Command: String, Codable, Sendable {
         case status, apply, latency
+        /// Ends for a bridge that takes over; answered when the ports are free.
+        case makeWay
     }
 
     public var command: Command
@@ -105,8 +107,31 @@ public struct StatusReport: Codable, Sendable {
         /// No frame was ready to receive into.
         public var fillEmpty: UInt64
         public var other: UInt64
-        /// On a queue without a socket.
-        public var noSocket: UInt64
+    }
+
+    /// Who judges, and what happens when nobody in user space does.
+    public struct Judging: Codable, Sendable {
+        /// worker or kernel: who judges now; else what becomes of frames: closed or open.
+        public var now: String
+        /// worker or kernel, as the policy asks.
+        public var datapath: String
+        /// closed, open or kernel, by cause.
+        public var onFailure: [String: String]
+        public var deadlineMs: Int
+        /// Frames that no worker judged, since the program was attached: also those of bridges before this one.
+        public var withoutWorker: Count
+        public var episodes: [Episode]
+    }
+
+    /// Times in which frames came and no worker judged them.
+    public struct Episode: Codable, Sendable {
+        /// starting, worker_dead or stopping.
+        public var cause: String
+        public var count: UInt64
+        /// Of the last one: how long ago its first frame came, and how long it took until a worker judged again, or takes already.
+        public var beganSecondsAgo: Double
+        public var lastedMs: Double
+        public var goesOn: Bool
     }
 
     public struct Count: Codable, Sendable {
@@ -167,6 +192,7 @@ public struct StatusReport: Codable, Sendable {
     public var uptimeSeconds: Double
     public var residentBytes: Int
     public var policy: Policy
+    public var judging: Judging
     /// "inside" and "outside".
     public var ports: [String: Port]
     /// "inside_to_outside" and "outside_to_inside".

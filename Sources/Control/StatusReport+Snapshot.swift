@@ -1,12 +1,14 @@
 // From the counters of the data path to what a person reads.
 
+import Allowlist
+import CLinux
 import Datapath
 import Frames
 
 extension StatusReport {
     init(
         mode: String, idle: String, pid: Int, uptimeSeconds: Double, residentBytes: Int, policy: Policy,
-        snapshot: BridgeSnapshot, rules: [Rule], processorPercent: [Int: Double]
+        failing: FailurePlan, snapshot: BridgeSnapshot, rules: [Rule], processorPercent: [Int: Double]
     ) {
         self.mode = mode
         self.idle = idle
@@ -14,6 +16,7 @@ extension StatusReport {
         self.uptimeSeconds = uptimeSeconds
         self.residentBytes = residentBytes
         self.policy = policy
+        judging = Judging(failing, snapshot)
         ports = [:]
         for (side, port) in snapshot.ports {
             ports["\(side)"] = Port(
@@ -21,12 +24,14 @@ extension StatusReport {
                 link: port.hasCarrier ? "up" : "down", mtu: port.mtu, queues: port.queues,
                 lost: Lost(
                     ringFull: port.kernel.ringFull, fillEmpty: port.kernel.fillEmpty,
-                    other: port.kernel.dropped &+ port.kernel.invalid, noSocket: port.withoutSocket))
+                    other: port.kernel.dropped &+ port.kernel.invalid))
         }
         directions = [:]
         var denied = [Traffic](repeating: Traffic(), count: DenialCause.capacity)
         var noted = denied
-        for (side, counts) in snapshot.directions {
+        for (side, workers) in snapshot.directions {
+            var counts = workers
+            if let kernel = snapshot.kernel[side] { counts += kernel }
             var sum = Traffic()
             for cause in 0..<DenialCause.capacity {
                 denied[cause] += counts.denied[cause]
@@ -56,6 +61,37 @@ extension StatusReport {
             let cause = DenialCause(rawValue: UInt8($0.offset))
             return Cause(cause: cause.name, text: cause.text, frames: $0.element.frames, bytes: $0.element.bytes)
         }
+    }
+}
+
+extension FailureState {
+    /// As in the policy file.
+    var name: String {
+        switch self {
+        case .starting: "starting"
+        case .workerDead: "worker_dead"
+        case .stopping: "stopping"
+        }
+    }
+}
+
+extension StatusReport.Judging {
+    init(_ failing: FailurePlan, _ snapshot: BridgeSnapshot) {
+        datapath = failing.onlyKernel ? "kernel" : "worker"
+        onFailure = Dictionary(uniqueKeysWithValues: FailureState.allCases.map { ($0.name, failing.actions[$0].name) })
+        deadlineMs = failing.deadline
+        var sum = Traffic()
+        for counts in snapshot.kernel.values { sum += counts.received }
+        withoutWorker = StatusReport.Count(sum)
+        let clock = clinux_monotonic()
+        episodes = snapshot.failures.filter { $0.count > 0 }.map { episode in
+            StatusReport.Episode(
+                cause: episode.state.name, count: episode.count,
+                beganSecondsAgo: (Double(clock &- episode.since) / 1e8).rounded() / 10,
+                lastedMs: (Double(episode.end &- episode.since) / 1e4).rounded() / 100, goesOn: episode.isActive)
+        }
+        let isDead = snapshot.failures.contains { $0.state == .workerDead && $0.isActive }
+        now = isDead ? failing.actions.workerDead.name : datapath
     }
 }
 

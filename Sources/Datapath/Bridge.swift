@@ -33,26 +33,10 @@ public struct BridgeConfiguration: Sendable {
     }
 }
 
-/// What becomes of frames that no worker judges.
-public struct FailurePlan: Sendable {
-    public var actions: FailureActions
-    /// Milliseconds after which a worker that gives no sign of life counts as dead.
-    public var deadline: Int
-    /// The kernel's twin judges everything, whether there are workers or not.
-    public var onlyKernel: Bool
-
-    /// Longer than a busy host takes a processor away, shorter than a TCP retransmission (200 ms at least).
-    public static let usualDeadline = 50
-
-    public init(_ actions: FailureActions = FailureActions(), deadline: Int = FailurePlan.usualDeadline, onlyKernel: Bool = false) {
-        self.actions = actions
-        self.deadline = deadline
-        self.onlyKernel = onlyKernel
-    }
-}
-
 /// Frames a worker has for each socket. Twice the RX ring, so that as many can wait for reception as can be on their way out.
 private let framesPerSocket = 8192
+/// How long what is in the rings may take to go out when the bridge ends, in milliseconds.
+private let drainPatience = 100
 /// Looks at the workers before the publisher yields: about a millisecond.
 private let spinsBeforeYield = 50_000
 /// How long to wait for the kernel to let go of what a process that has just ended held, in milliseconds.
@@ -76,35 +60,107 @@ public final class Bridge {
         preparations.flatMap { preparation in preparation.changes.map { "\(preparation.port.name): \($0)" } }
     }
 
-    /// Checks the ports, attaches, binds. Frames are dropped until `start`.
-    public init(_ configuration: BridgeConfiguration) throws(DatapathError) {
+    private let remains: BridgeRemains
+    private var lock: Int32 = -1
+    private var failing: FailurePlan
+    /// Whether the program was taken over from a bridge that was here before, with no frame in between.
+    public let hasTakenOver: Bool
+
+    /// Checks the ports, attaches, binds. Until `start`, `failing` says what becomes of frames.
+    ///
+    /// - Parameter makeWay: asks the bridge that runs on these ports to end. Called when this one's program is in place,
+    ///   if the links outlive a process; else before it is attached.
+    public init(
+        _ configuration: BridgeConfiguration, table: CompiledTable, ruleNames: [String], failing: FailurePlan = FailurePlan(),
+        makeWay: (() throws -> Void)? = nil
+    ) throws {
         self.configuration = configuration
-        let ports = try Self.checkedPorts(configuration)
+        self.failing = failing
+        ports = try Self.checkedPorts(configuration)
         let plan = try WorkerPlan(configuration, ports)
-        let program = try XDPProgram()
-        var preparations: [PortPreparation] = []
-        for (side, port) in zip(Side.allCases, ports) {
-            let preparation = PortPreparation(port)
-            try Self.attach(program, port, side)
-            preparations.append(preparation)
-            try preparation.apply(isGeneric: program.modes[side] == "generic")
-        }
-        self.program = program
-        self.ports = ports
-        self.preparations = preparations
+        remains = BridgeRemains(inside: configuration.inside, outside: configuration.outside)
+        if makeWay == nil { lock = try Self.lock(remains, configuration) }
+        program = try XDPProgram(predecessor: remains.pinned(.inside))
         publisher = TablePublisher(workerCount: plan.workers.count)
+        program.setActions(failing.actions, deadline: failing.deadline, onlyKernel: failing.onlyKernel)
+        if failing.needsTwin { try program.publish(table, ruleNames: ruleNames) }
+        first = (table, ruleNames)
+        hasTakenOver = try Self.takeOver(program, remains, ports)
+        preparations = [Side.inside, .outside].map { [ports, remains] side in
+            let port = ports[Int(side.rawValue)]
+            return PortPreparation(port, inherited: remains.settings(of: port, side))
+        }
+        // Whatever fails from here on, the ports go back to how they were, or stay held by the program.
+        if let makeWay {
+            try makeWay()
+            lock = try Self.lock(remains, configuration)
+        }
+        for side in Side.allCases {
+            let at = Int(side.rawValue)
+            if !hasTakenOver { try Self.attach(program, ports[at], side) }
+            try preparations[at].apply(isGeneric: program.modes[side] == "generic")
+        }
+        try hold()
         try bindWorkers(plan, ports)
     }
 
-    /// Begins to forward, under `table`.
-    ///
-    /// - Parameter failing: what becomes of frames while no worker judges.
-    public func start(
-        _ table: CompiledTable, ruleNames: [String], failing: FailurePlan = FailurePlan()
-    ) throws(DatapathError) {
-        publisher.publish(table, ruleNames: ruleNames)
-        try setFailing(failing)
-        if needsTwin { try program.publish(table, ruleNames: ruleNames) }
+    private static func lock(_ remains: BridgeRemains, _ configuration: BridgeConfiguration) throws(DatapathError) -> Int32 {
+        guard let lock = remains.lock() else {
+            throw DatapathError(
+                "bridging \(configuration.inside) and \(configuration.outside)", code: EBUSY,
+                hint: "another sekisho bridges these ports; stop it first, or take its place with --replace")
+        }
+        return lock
+    }
+
+    /// Whether a process bridges these ports now.
+    public static func isRunning(inside: String, outside: String) -> Bool {
+        let remains = BridgeRemains(inside: inside, outside: outside)
+        guard let lock = remains.lock() else { return true }
+        remains.unlock(lock)
+        return false
+    }
+
+    /// What the first publication is made of.
+    private let first: (table: CompiledTable, ruleNames: [String])
+
+    /// Puts the program in the place of the one that a bridge before left on both ports.
+    private static func takeOver(_ program: XDPProgram, _ remains: BridgeRemains, _ ports: [NetworkPort]) throws(DatapathError) -> Bool {
+        guard remains.hasLinks else { return false }
+        var adopted = 0
+        for side in Side.allCases {
+            guard let pin = remains.pinned(side) else { continue }
+            let code = program.adopt(ports[Int(side.rawValue)], side, pin: pin)
+            if code == 0 { adopted += 1 }
+        }
+        if adopted == Side.allCases.count { return true }
+        // Of a port that is no more: nothing is held by it.
+        program.release()
+        remains.removeLinks()
+        return false
+    }
+
+    /// Sees to it that the program outlives this process, or does not, as the policy asks.
+    private func hold() throws(DatapathError) {
+        if failing.actions.isClosed {
+            remains.removeLinks()
+        } else {
+            for side in Side.allCases {
+                try preparations[Int(side.rawValue)].stayPromiscuous()
+                if remains.pinned(side) != nil { continue }
+                let path = try remains.place(for: side)
+                let code = program.pin(side, at: path)
+                guard code == 0 else {
+                    throw DatapathError("keeping the XDP program of \(ports[Int(side.rawValue)].name) in \(path)", code: code)
+                }
+            }
+        }
+        remains.write(preparations)
+    }
+
+    /// Begins to forward.
+    public func start() throws(DatapathError) {
+        publisher.publish(first.table, ruleNames: first.ruleNames)
         for thread in threads { try thread.start() }
         program.setSampling(gap: configuration.latencySample, tag: latencyTag)
         for side in Side.allCases {
@@ -115,16 +171,21 @@ public final class Bridge {
         }
         // Only now do frames come: the workers are there to take them.
         program.setState(.workerDead)
+        isStarted = true
     }
 
-    /// Changes what becomes of frames that no worker judges. The kernel's twin has a table only where one is asked for.
-    public func setFailing(_ plan: FailurePlan) throws(DatapathError) {
+    /// Changes what becomes of frames that no worker judges.
+    private func setFailing(_ plan: FailurePlan) throws(DatapathError) {
+        let old = failing
         failing = plan
+        do throws(DatapathError) {
+            if plan.actions != old.actions { try hold() }
+        } catch {
+            failing = old
+            throw error
+        }
         program.setActions(plan.actions, deadline: plan.deadline, onlyKernel: plan.onlyKernel)
     }
-
-    private var failing = FailurePlan()
-    private var needsTwin: Bool { failing.onlyKernel || failing.actions.needsTwin }
 
     /// Side and queue of each worker's sockets, in their order.
     private var socketPlaces: [[(side: Side, queue: Int)]] = []
@@ -141,7 +202,7 @@ public final class Bridge {
     ) throws(DatapathError) -> Double? {
         // The twin first: what can fail must leave everything as it was.
         let plan = failing ?? self.failing
-        if plan.onlyKernel || plan.actions.needsTwin { try program.publish(table, ruleNames: ruleNames) }
+        if plan.needsTwin { try program.publish(table, ruleNames: ruleNames) }
         try setFailing(plan)
         let clock = ContinuousClock()
         let begin = clock.now
@@ -159,6 +220,9 @@ public final class Bridge {
     }
 
     public var table: CompiledTable? { publisher.table }
+
+    /// Times in which frames came and no worker judged them, also those that a bridge before left behind.
+    public var failures: [FailureEpisodes] { program.episodes() }
 
     /// What can be told of each port at a glance, inside first.
     public var links: [(port: String, state: LinkState)] {
@@ -179,11 +243,74 @@ public final class Bridge {
         if !others.isEmpty { _ = clinux_keep_thread_to(others, Int32(others.count)) }
     }
 
-    /// Takes the bridge off the wire. The programs go first: a socket closed under load upsets some drivers.
+    /// Ends: as the policy says, the wire is off, or goes on without this process.
     public func stop() {
+        if isStopped { return }
+        isStopped = true
+        // A start that failed leaves nothing behind, unless it had taken over a wire that was held.
+        let isHeld = failing.actions.stopping != .closed && (isStarted || hasTakenOver)
+        if isHeld { leaveHeld() } else { takeOff() }
+    }
+
+    /// Ends for a bridge that takes over. If the program outlives this process, that one has put its own in its place.
+    public func makeWay() {
+        if isStopped { return }
+        isStopped = true
+        if failing.actions.isClosed { takeOff() } else { leaveHeld() }
+    }
+
+    private var isStopped = false
+    private var isStarted = false
+
+    private func takeOff() {
+        // The program goes first: a socket closed under load upsets some drivers.
+        remains.removeLinks()
         program.detach()
         for thread in threads { thread.stop() }
+        release()
         for preparation in preparations { preparation.restore() }
+        remains.removeRecord()
+        unlock()
+    }
+
+    /// The queues are another process's to bind.
+    private func release() {
+        threads = []
+        sockets = []
+    }
+
+    private func unlock() {
+        remains.unlock(lock)
+        lock = -1
+    }
+
+    private func leaveHeld() {
+        program.setState(.stopping)
+        // What is in the rings still goes out.
+        for _ in 0..<drainPatience where threads.contains(where: { $0.hasFramesInFlight }) { usleep(1000) }
+        for thread in threads { thread.stop() }
+        program.detach()
+        release()
+        for preparation in preparations { preparation.leave() }
+        unlock()
+    }
+
+    /// Takes what a bridge has left on its ports off them, and gives them back as they were.
+    ///
+    /// - Returns: whether there was anything.
+    public static func detach(inside: String, outside: String) throws(DatapathError) -> Bool {
+        let remains = BridgeRemains(inside: inside, outside: outside)
+        let hadLinks = remains.hasLinks
+        remains.removeLinks()
+        var hadSettings = false
+        for (side, name) in zip(Side.allCases, [inside, outside]) {
+            guard let port = try? NetworkPort(name) else { continue }
+            let settings = remains.settings(of: port, side)
+            hadSettings = hadSettings || !settings.isEmpty
+            PortPreparation(port, inherited: settings).restore()
+        }
+        remains.removeRecord()
+        return hadLinks || hadSettings
     }
 
     // MARK: - Set-up
@@ -311,6 +438,7 @@ public final class Bridge {
         throw DatapathError("binding an AF_XDP socket to \(port.name) queue \(queue)", code: code, hint: hint)
     }
 
+    /// Set-up that failed, or a process that forgot: nothing of it may stay, but for what the policy wants to stay.
     deinit { stop() }
 }
 
@@ -336,7 +464,6 @@ public struct PortSnapshot: Sendable {
     public var hasCarrier: Bool
     public var mtu: Int
     public var queues: Int
-    public var withoutSocket: UInt64
     public var kernel = KernelCounts()
 }
 
@@ -380,8 +507,7 @@ extension Bridge {
             var port = PortSnapshot(
                 name: own.name, driver: own.driver, xdpMode: program.modes[side] ?? "none",
                 socketMode: socketModes[Int(side.rawValue)], hasCarrier: own.hasCarrier, mtu: own.mtu,
-                queues: queueDescriptors[Int(side.rawValue)].count,
-                withoutSocket: program.counts(side).denied[Int(Cause.noWorker.rawValue)].frames)
+                queues: queueDescriptors[Int(side.rawValue)].count)
             for (_, descriptor) in queueDescriptors[Int(side.rawValue)] {
                 let counts = XSKSocket.statistics(descriptor)
                 port.kernel.dropped += counts.dropped

@@ -89,6 +89,7 @@ public struct NetworkPort: Sendable {
     }
 
     func setUp(_ up: Bool) -> Int32 { -clinux_set_up(name, up) }
+    func setPromiscuous(_ on: Bool) -> Int32 { -clinux_set_promiscuous(name, on) }
 
     /// XDP program on the port, whether it is one of a running sekisho; nil if there is none.
     public var attachedProgram: (id: UInt32, name: String, isOurs: Bool, isNative: Bool)? {

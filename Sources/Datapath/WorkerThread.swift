@@ -86,6 +86,9 @@ final class WorkerThread: @unchecked Sendable {
     /// The errno of pinning, 0 if it is pinned.
     var pinningError: Int32 { pinError.load(ordering: .relaxed) }
 
+    /// Frames received and not yet sent.
+    var hasFramesInFlight: Bool { occupancies.contains { $0.rx.occupancy > 0 || $0.tx.occupancy > 0 } }
+
     func start() throws(DatapathError) {
         published.goOnline()
         let argument = Unmanaged.passRetained(self).toOpaque()

@@ -8,59 +8,6 @@ import Foundation
 import Frames
 import Synchronization
 
-/// What becomes of frames that no worker judges.
-public enum FailureAction: UInt32, Sendable, CaseIterable, Codable {
-    /// Dropped.
-    case closed = 0
-    /// Passed to the other port.
-    case open = 1
-    /// Judged by the kernel's twin of the allowlist.
-    case kernel = 2
-
-    public init?(name: String) {
-        guard let action = Self.allCases.first(where: { $0.name == name }) else { return nil }
-        self = action
-    }
-
-    public var name: String {
-        switch self {
-        case .closed: "closed"
-        case .open: "open"
-        case .kernel: "kernel"
-        }
-    }
-}
-
-/// Why no worker judges.
-public enum FailureState: Int, Sendable, CaseIterable, Codable {
-    /// The bridge has not begun to forward.
-    case starting = 0
-    /// A worker has given no sign of life for longer than the deadline, or its socket is gone.
-    case workerDead = 1
-    /// The bridge has been told to end, or to make way for another.
-    case stopping = 2
-}
-
-/// Actions by cause.
-public struct FailureActions: Sendable, Hashable {
-    public var starting: FailureAction
-    public var workerDead: FailureAction
-    public var stopping: FailureAction
-
-    public init(_ all: FailureAction = .closed) { (starting, workerDead, stopping) = (all, all, all) }
-
-    public subscript(state: FailureState) -> FailureAction {
-        switch state {
-        case .starting: starting
-        case .workerDead: workerDead
-        case .stopping: stopping
-        }
-    }
-
-    public var needsTwin: Bool { FailureState.allCases.contains { self[$0] == .kernel } }
-    public var isClosed: Bool { FailureState.allCases.allSatisfy { self[$0] == .closed } }
-}
-
 /// A time in which frames came and no worker judged them.
 public struct FailureEpisodes: Sendable {
     public var state: FailureState
@@ -71,6 +18,9 @@ public struct FailureEpisodes: Sendable {
     public var last: UInt64
     public var until: UInt64
     public var isActive: Bool
+
+    /// When it ended, or its last frame so far.
+    public var end: UInt64 { until != 0 ? until : last }
 }
 
 /// Attached while it lives, unless its links are pinned. Used by one thread at a time.
@@ -96,27 +46,30 @@ final class XDPProgram {
     private static let smallestImage = 4096
     private static let smallestHits = 64
 
-    init() throws(DatapathError) {
+    /// - Parameter predecessor: the pinned link of a program whose counters go on in this one's.
+    init(predecessor: String? = nil) throws(DatapathError) {
         imageRoom = Self.smallestImage
         hitRoom = Self.smallestHits
-        let program = try Self.load(imageRoom, hitRoom, before: nil)
+        let program = try Self.load(imageRoom, hitRoom, before: nil, predecessor)
         self.program = program
         queues = try Mapping(program, "queues", writable: false)
         beats = try Mapping(program, "beats", writable: true)
         control = try Mapping(program, "control", writable: true)
-        failures = try Mapping(program, "failures", writable: false)
+        failures = try Mapping(program, "failures", writable: true)
         tables = try Mapping(program, "tables", writable: true)
         image = try Mapping(program, "image", writable: true)
         hits = try Mapping(program, "hits", writable: true)
     }
 
-    private static func load(_ imageRoom: Int, _ hitRoom: Int, before: OpaquePointer?) throws(DatapathError) -> OpaquePointer {
+    private static func load(
+        _ imageRoom: Int, _ hitRoom: Int, before: OpaquePointer?, _ predecessor: String? = nil
+    ) throws(DatapathError) -> OpaquePointer {
         guard let object = Data(base64Encoded: EmbeddedXDPProgram.base64) else {
             throw DatapathError("reading the embedded XDP program", hint: "the binary is damaged; install it again")
         }
         var log = [CChar](repeating: 0, count: 16384)
         let loaded = object.withUnsafeBytes {
-            clinux_xdp_load($0.baseAddress, $0.count, UInt32(2 * imageRoom), UInt32(2 * hitRoom), before, &log, log.count)
+            clinux_xdp_load($0.baseAddress, $0.count, UInt32(2 * imageRoom), UInt32(2 * hitRoom), before, predecessor, &log, log.count)
         }
         guard let loaded else {
             let code = errno
@@ -132,15 +85,16 @@ final class XDPProgram {
     // MARK: - Ports
 
     /// Attaches in the driver, or else in the generic path.
-    ///
-    /// - Parameter pin: a file that keeps it attached when this process ends.
-    func attach(_ port: NetworkPort, _ side: Side, native: Bool, pin: String? = nil) -> Int32 {
+    func attach(_ port: NetworkPort, _ side: Side, native: Bool) -> Int32 {
         var log = [CChar](repeating: 0, count: 16384)
         if side == .outside { store(UInt32(port.index), at: .outside) }
-        let error = clinux_xdp_attach(program, Int32(side.rawValue), port.index, native, pin, &log, log.count)
+        let error = clinux_xdp_attach(program, Int32(side.rawValue), port.index, native, &log, log.count)
         if error == 0 { modes[side] = native ? "native" : "generic" }
         return -error
     }
+
+    /// Keeps it attached to a port when this process ends.
+    func pin(_ side: Side, at path: String) -> Int32 { -clinux_xdp_pin(program, Int32(side.rawValue), path) }
 
     /// Takes over the link of a bridge that was here before.
     func adopt(_ port: NetworkPort, _ side: Side, pin: String) -> Int32 {
@@ -175,7 +129,10 @@ final class XDPProgram {
         Heartbeat((beats.base + worker * 64).assumingMemoryBound(to: Atomic<UInt64>.self))
     }
 
-    /// Takes it off the ports. Nothing else may be done with it then.
+    /// Lets go of the links it has taken over.
+    func release() { clinux_xdp_release(program) }
+
+    /// Takes it off the ports, unless its links are pinned. Nothing else may be done with it then.
     func detach() {
         clinux_xdp_close(program)
         program = nil
@@ -198,7 +155,20 @@ final class XDPProgram {
     }
 
     /// What the bridge is doing. With `.workerDead` it runs: then the workers' heartbeats decide.
-    func setState(_ state: FailureState) { store(UInt32(state.rawValue), at: .state) }
+    func setState(_ state: FailureState) {
+        store(UInt32(state.rawValue), at: .state)
+        guard state == .workerDead else { return }
+        // From now on frames go to the workers. The program itself sees only that workers are alive again.
+        for ended in [FailureState.starting, .stopping] where failure(ended)[4].count != 0 {
+            failure(ended)[3].set(clinux_monotonic())
+            failure(ended)[4].set(0)
+        }
+    }
+
+    /// Words of `struct failure` of BPF/sekisho_xdp.bpf.c: episodes, since, last, until, active.
+    private func failure(_ state: FailureState) -> UnsafeMutablePointer<Counter> {
+        (failures.base + state.rawValue * 64).assumingMemoryBound(to: Counter.self)
+    }
 
     /// - Parameter deadline: milliseconds after which a worker counts as dead.
     func setActions(_ actions: FailureActions, deadline: Int, onlyKernel: Bool) {
@@ -216,7 +186,7 @@ final class XDPProgram {
 
     func episodes() -> [FailureEpisodes] {
         FailureState.allCases.map { state in
-            let words = (failures.base + state.rawValue * 64).assumingMemoryBound(to: Counter.self)
+            let words = failure(state)
             return FailureEpisodes(
                 state: state, count: words[0].count, since: words[1].count, last: words[2].count, until: words[3].count,
                 isActive: words[4].count != 0)

@@ -10,6 +10,7 @@ public struct PolicyDocument: Sendable {
     public var etherTypes: [EtherType]
     public var devices: [Device]
     public var rules: [Rule]
+    public var failing = FailurePlan()
 
     /// A machine with its addresses.
     public struct Device: Sendable {

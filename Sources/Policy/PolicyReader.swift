@@ -56,7 +56,7 @@ public struct PolicyReader {
         }
         guard case .table(let entries) = root.content else { return nil }
         let table = Table(entries)
-        checkKeys(table, ["version", "name", "mode", "ethertypes", "devices", "groups", "services", "allow"], of: "a policy")
+        checkKeys(table, ["version", "name", "mode", "datapath", "on_failure", "ethertypes", "devices", "groups", "services", "allow"], of: "a policy")
 
         if let version = table["version"] {
             if case .integer(let number) = version.content, number == 1 {} else {
@@ -72,8 +72,11 @@ public struct PolicyReader {
         if let value = table["services"] { readServices(value) }
         if let value = table["groups"] { readGroups(value) }
         let rules = table["allow"].map { readRules($0) } ?? []
-        return PolicyDocument(
+        var document = PolicyDocument(
             name: name, mode: mode, etherTypes: etherTypes, devices: deviceOrder.compactMap { devices[$0] }, rules: rules)
+        if let value = table["on_failure"] { document.failing = readFailing(value) }
+        if let value = table["datapath"] { document.failing.onlyKernel = readDatapath(value) }
+        return document
     }
 
     // MARK: - Reading values
@@ -131,6 +134,43 @@ public struct PolicyReader {
         diagnostics.error(
             "unknown mode \"\(text)\"", at: value.location, nearest(text, among: names) ?? "use learn, monitor or enforce")
         return nil
+    }
+
+    private mutating func readAction(_ value: TOMLValue, _ name: String) -> FailureAction {
+        guard let text = string(value, name) else { return .closed }
+        if let action = FailureAction(name: text) { return action }
+        diagnostics.error(
+            "unknown \(name) \"\(text)\"", at: value.location,
+            nearest(text, among: FailureAction.allCases.map(\.name)) ?? "use closed, open or kernel")
+        return .closed
+    }
+
+    /// One word for all causes, or a table by cause; what it leaves out is closed.
+    private mutating func readFailing(_ value: TOMLValue) -> FailurePlan {
+        guard case .table(let entries) = value.content else { return FailurePlan(FailureActions(readAction(value, "on_failure"))) }
+        let table = Table(entries)
+        checkKeys(table, ["starting", "worker_dead", "stopping", "deadline_ms"], of: "on_failure")
+        var plan = FailurePlan()
+        if let action = table["starting"] { plan.actions.starting = readAction(action, "on_failure.starting") }
+        if let action = table["worker_dead"] { plan.actions.workerDead = readAction(action, "on_failure.worker_dead") }
+        if let action = table["stopping"] { plan.actions.stopping = readAction(action, "on_failure.stopping") }
+        if let deadline = table["deadline_ms"] {
+            if case .integer(let number) = deadline.content, FailurePlan.deadlines.contains(Int(clamping: number)) {
+                plan.deadline = Int(number)
+            } else {
+                expect("a number of milliseconds from \(FailurePlan.deadlines.lowerBound) to \(FailurePlan.deadlines.upperBound)", "on_failure.deadline_ms", deadline)
+            }
+        }
+        return plan
+    }
+
+    private mutating func readDatapath(_ value: TOMLValue) -> Bool {
+        guard let text = string(value, "datapath") else { return false }
+        if text != "kernel", text != "worker" {
+            diagnostics.error(
+                "unknown datapath \"\(text)\"", at: value.location, nearest(text, among: ["kernel", "worker"]) ?? "use worker or kernel")
+        }
+        return text == "kernel"
     }
 
     private mutating func readEtherTypes(_ value: TOMLValue) -> [EtherType] {

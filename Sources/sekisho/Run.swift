@@ -33,6 +33,8 @@ struct Run: ParsableCommand {
     var idle: IdlePolicy = .hybrid
     @Option(help: "Time one frame in so many on its way through the box, for sekisho latency; 0: none.")
     var latencySample = BridgeConfiguration.usualLatencySample
+    @Flag(help: "Take the place of the bridge that runs on these ports; under on_failure kernel or open no frame is lost.")
+    var replace = false
     @OptionGroup var socket: ControlOption
 
     func validate() throws {
@@ -46,7 +48,7 @@ struct Run: ParsableCommand {
                 bridge: BridgeConfiguration(
                     inside: inside, outside: outside, queues: queues, cpus: cpus?.cpus ?? [], idle: idle,
                     latencySample: latencySample),
-                policyFile: policy, mode: mode, controlSocket: socket.control, version: Sekisho.configuration.version),
+                policyFile: policy, mode: mode, controlSocket: socket.control, replaces: replace, version: Sekisho.configuration.version),
             log: Logger(label: "sekisho"))
         do {
             try daemon.run()

@@ -27,17 +27,40 @@ struct Status: ParsableCommand {
     }
 }
 
+extension StatusReport.Judging {
+    var text: String {
+        var lines: [String] = []
+        let actions = Set(onFailure.values)
+        let plan = actions.count == 1 ? actions.first! : onFailure.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
+        switch (now, datapath) {
+        case ("worker", _): lines.append("  judged by the workers; if one is silent for \(deadlineMs) ms, or starting or stopping: \(plan)")
+        case ("kernel", "kernel"): lines.append("  judged in the kernel (datapath = \"kernel\"); starting or stopping: \(plan)")
+        default: lines.append(Output.coloured("  ALARM: a worker is dead; frames are now: \(now == "kernel" ? "judged in the kernel" : now)", .red))
+        }
+        if withoutWorker.frames > 0, datapath == "worker" || !episodes.isEmpty {
+            lines.append("  \(Output.grouped(withoutWorker.frames)) frames were not judged by a worker")
+        }
+        for episode in episodes {
+            lines.append(
+                "  \(episode.cause): \(episode.count) time\(episode.count == 1 ? "" : "s"), the last \(Output.duration(episode.beganSecondsAgo)) ago, "
+                    + (episode.goesOn ? "still going on" : String(format: "for %.1f ms", episode.lastedMs)))
+        }
+        return lines.joined(separator: "\n")
+    }
+}
+
 extension StatusReport {
     /// For a person.
     var text: String {
         var lines: [String] = []
         let colour: Output.Colour = mode == "enforce" ? .green : .yellow
         lines.append("\(Output.coloured(mode, colour))  policy \"\(policy.name)\" version \(policy.version), \(policy.rules) rules, in use for \(Output.duration(policy.ageSeconds))")
+        lines.append(judging.text)
         lines.append(
             Output.table(
                 ["inside", "outside"].compactMap { side in
                     guard let port = ports[side] else { return nil }
-                    let lost = port.lost.ringFull + port.lost.other + port.lost.noSocket
+                    let lost = port.lost.ringFull + port.lost.other
                     return [
                         side, port.name, port.driver, port.link, port.xdp, port.afXdp, "\(port.mtu)", "\(port.queues)",
                         Output.grouped(lost),

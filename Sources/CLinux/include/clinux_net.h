@@ -24,6 +24,7 @@ int clinux_feature_set(const char *name, const char *feature, bool on);
 /// Interface flags (IFF_*), MTU and hardware address.
 int clinux_flags(const char *name, uint32_t *flags);
 int clinux_set_up(const char *name, bool up);
+int clinux_set_promiscuous(const char *name, bool on);
 int clinux_mtu(const char *name, uint32_t *mtu);
 int clinux_mac(const char *name, uint8_t mac[6], uint16_t *hardware_type);
 

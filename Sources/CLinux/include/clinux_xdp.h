@@ -54,14 +54,21 @@ typedef struct clinux_xdp_program clinux_xdp_program;
 /// Loads `object` (an ELF file in memory). NULL and `errno` on failure; `log` gets what libbpf and the verifier said.
 ///
 /// - image_words, rules: room for tables and for counters of rules, both halves together.
-/// - before: a program whose other maps this one takes over, or NULL.
+/// - before: a program of this process, whose other maps this one takes over, or NULL.
+/// - predecessor: the pinned link of a program whose counters go on in this one's, or NULL.
 clinux_xdp_program *clinux_xdp_load(
-    const void *object, size_t size, uint32_t image_words, uint32_t rules, const clinux_xdp_program *before, char *log,
-    size_t log_size);
+    const void *object, size_t size, uint32_t image_words, uint32_t rules, const clinux_xdp_program *before,
+    const char *predecessor, char *log, size_t log_size);
 
-/// Attaches to `ifindex`. `native`: in the driver; else in the generic path. `pin`: a file for the link, or NULL. 0 or -errno.
-int clinux_xdp_attach(
-    clinux_xdp_program *program, int side, int ifindex, bool native, const char *pin, char *log, size_t log_size);
+/// Attaches to `ifindex`. `native`: in the driver; else in the generic path. 0 or -errno.
+int clinux_xdp_attach(clinux_xdp_program *program, int side, int ifindex, bool native, char *log, size_t log_size);
+
+/// Gives a port's link a file, which keeps it when this process ends. 0 or -errno.
+int clinux_xdp_pin(clinux_xdp_program *program, int side, const char *pin);
+
+/// Makes `folder` a place where links can be pinned, if it is none. 0 or -errno.
+int clinux_mount_bpffs(const char *folder);
+bool clinux_is_bpffs(const char *folder);
 
 /// Takes over the pinned link of a port, whose program is replaced at once: no frame meets none. 0 or -errno;
 /// -ENOENT: there is none; -ENODEV: it is for another port.
@@ -86,7 +93,10 @@ int clinux_xdp_say(const clinux_xdp_program *program, const void *frame, uint32_
 /// Returns when no processor runs an XDP program that began before the call.
 void clinux_xdp_wait_for_programs(void);
 
-/// Closes its links and unloads.
+/// Closes its links: what is not pinned comes off its port.
+void clinux_xdp_release(clinux_xdp_program *program);
+
+/// The same, and unloads.
 void clinux_xdp_close(clinux_xdp_program *program);
 
 /// Program attached to a port now: its id (0: none) and its name.

@@ -68,7 +68,11 @@ struct queue {
     __u64 stamped;
     // Who serves it.
     __u64 worker;
-    __u64 unused[6];
+    // Where the kernel judges its frames: a processor, plus 1; 0: where they come in.
+    __u64 judge;
+    // Frames sent there; some may find its queue full.
+    __u64 sent;
+    __u64 unused[4];
 };
 
 struct {
@@ -201,13 +205,12 @@ INLINE void recover(void)
 }
 
 // The frame's first bytes into this processor's `work`.
-INLINE struct work *take(struct xdp_md *ctx)
+INLINE struct work *take(struct xdp_md *ctx, __u32 length)
 {
     __u32 zero = 0;
     struct work *w = bpf_map_lookup_elem(&work, &zero);
     if (!w)
         return 0;
-    __u64 length = bpf_xdp_get_buff_len(ctx);
     w->length = length;
     __u64 take = length > LOOKED_AT ? LOOKED_AT : length;
     w->available = take;
@@ -222,20 +225,19 @@ INLINE int leave(const struct control *c, __u32 side, struct counts *counts, __u
     return bpf_redirect_map(&ports, !side, 0);
 }
 
-INLINE int judge_here(struct xdp_md *ctx, const struct control *c, __u32 side, struct counts *counts)
+INLINE int judge_here(struct xdp_md *ctx, const struct control *c, __u32 side, struct counts *counts, __u32 length)
 {
     __u32 place = c->table & 1;
     struct table *t = bpf_map_lookup_elem(&tables, &place);
-    struct work *w = take(ctx);
+    struct work *w = take(ctx, length);
     if (!t || !w)
         return XDP_DROP;
     if (t->magic != TABLE_MAGIC) {
-        add(&counts->denied[CAUSE_NO_WORKER], bpf_xdp_get_buff_len(ctx));
+        add(&counts->denied[CAUSE_NO_WORKER], length);
         return XDP_DROP;
     }
     judge(t, w, side);
     __u32 cause = w->verdict.cause & (CAUSE_CAPACITY - 1);
-    __u32 length = bpf_xdp_get_buff_len(ctx);
     if (cause == CAUSE_NONE) {
         __u32 rule = t->hits_base + w->verdict.rule;
         __u64 *hit = w->verdict.rule == NO_RULE ? 0 : bpf_map_lookup_elem(&hits, &rule);
@@ -249,6 +251,31 @@ INLINE int judge_here(struct xdp_md *ctx, const struct control *c, __u32 side, s
     }
     add(&counts->noted[cause], length);
     return leave(c, side, counts, length);
+}
+
+// Processors that judge in the kernel's stead, for ports with too few queues to use them all.
+struct {
+    __uint(type, BPF_MAP_TYPE_CPUMAP);
+    __uint(max_entries, MAX_QUEUES);
+    __type(key, __u32);
+    __type(value, struct bpf_cpumap_val);
+} processors SEC(".maps");
+
+// Runs on one of these, for frames that sekisho_xdp has sent there.
+SEC("xdp.frags/cpumap")
+int sekisho_judge(struct xdp_md *ctx)
+{
+    __u32 zero = 0;
+    struct control *c = bpf_map_lookup_elem(&control, &zero);
+    if (!c)
+        return XDP_DROP;
+    __u32 side = ctx->ingress_ifindex == c->outside;
+    struct counts *counts = bpf_map_lookup_elem(&kernel_counts, &side);
+    if (!counts)
+        return XDP_DROP;
+    __u32 length = bpf_xdp_get_buff_len(ctx);
+    add(&counts->received, length);
+    return judge_here(ctx, c, side, counts, length);
 }
 
 // "xdp.frags": frames larger than one buffer are welcome (multi-buffer XDP).
@@ -280,17 +307,26 @@ int sekisho_xdp(struct xdp_md *ctx)
             }
         }
     }
+    if (c->only_kernel && state == RUNNING) {
+        __u32 index = side * MAX_QUEUES + (ctx->rx_queue_index & (MAX_QUEUES - 1));
+        struct queue *queue = bpf_map_lookup_elem(&queues, &index);
+        // One queue's frames stay in order.
+        if (queue && queue->judge) {
+            queue->sent++;
+            return bpf_redirect_map(&processors, queue->judge - 1, 0);
+        }
+    }
     struct counts *counts = bpf_map_lookup_elem(&kernel_counts, &side);
     if (!counts)
         return XDP_DROP;
     __u32 length = bpf_xdp_get_buff_len(ctx);
     add(&counts->received, length);
     if (c->only_kernel && state == RUNNING)
-        return judge_here(ctx, c, side, counts);
+        return judge_here(ctx, c, side, counts, length);
     fail(state);
     __u32 action = c->actions[state];
     if (action == KERNEL)
-        return judge_here(ctx, c, side, counts);
+        return judge_here(ctx, c, side, counts, length);
     if (action == OPEN)
         return leave(c, side, counts, length);
     add(&counts->denied[CAUSE_NO_WORKER], length);
@@ -317,7 +353,7 @@ int sekisho_say(struct xdp_md *ctx)
         return XDP_ABORTED;
     __u32 place = c->table & 1;
     struct table *t = bpf_map_lookup_elem(&tables, &place);
-    struct work *w = take(ctx);
+    struct work *w = take(ctx, bpf_xdp_get_buff_len(ctx));
     if (!t || !w)
         return XDP_ABORTED;
     judge(t, w, c->state & 1);

@@ -45,12 +45,12 @@ void clinux_end_log(void) {
 
 struct clinux_xdp_program {
   struct bpf_object *object;
-  int program, test_program;
+  int program, judge_program, test_program;
   int links[2];
 };
 
 // Maps that a program of another size takes over from the one before: all but the table.
-static const char *const shared_maps[] = {"xsks", "ports", "control", "queues", "beats", "failures", "kernel_counts", "frames_left"};
+static const char *const shared_maps[] = {"xsks", "ports", "control", "queues", "beats", "failures", "kernel_counts", "frames_left", "processors"};
 
 static int map_of(const clinux_xdp_program *own, const char *name) {
   return bpf_object__find_map_fd_by_name(own->object, name);
@@ -110,9 +110,11 @@ clinux_xdp_program *clinux_xdp_load(
   if (bpf_object__load(own->object)) goto failed;
   struct bpf_program *program = bpf_object__find_program_by_name(own->object, "sekisho_xdp");
   struct bpf_program *test = bpf_object__find_program_by_name(own->object, "sekisho_say");
+  struct bpf_program *judge = bpf_object__find_program_by_name(own->object, "sekisho_judge");
   own->program = program ? bpf_program__fd(program) : -1;
   own->test_program = test ? bpf_program__fd(test) : -1;
-  if (own->program < 0 || own->test_program < 0) {
+  own->judge_program = judge ? bpf_program__fd(judge) : -1;
+  if (own->program < 0 || own->judge_program < 0 || own->test_program < 0) {
     errno = ENOENT;
     goto failed;
   }
@@ -172,7 +174,22 @@ int clinux_xdp_adopt(clinux_xdp_program *own, int side, int ifindex, const char 
   return error;
 }
 
+// Frames that may wait for a processor that judges: as many as in a RX ring.
+// Entries of "processors".
+enum { JUDGE_QUEUE = 4096, JUDGES = 256 };
+
+static int set_judge(clinux_xdp_program *own, uint32_t cpu) {
+  struct bpf_cpumap_val value = {.qsize = JUDGE_QUEUE, .bpf_prog.fd = own->judge_program};
+  return bpf_map_update_elem(map_of(own, "processors"), &cpu, &value, BPF_ANY) < 0 ? -errno : 0;
+}
+
 int clinux_xdp_replace(clinux_xdp_program *own, clinux_xdp_program *before) {
+  for (uint32_t cpu = 0; cpu < JUDGES; cpu++) {
+    struct bpf_cpumap_val value;
+    if (bpf_map_lookup_elem(map_of(own, "processors"), &cpu, &value) || !value.qsize) continue;
+    int error = set_judge(own, cpu);
+    if (error) return error;
+  }
   for (int side = 0; side < 2; side++) {
     if (before->links[side] < 0) continue;
     if (bpf_link_update(before->links[side], own->program, NULL) < 0) return -errno;
@@ -187,10 +204,12 @@ int clinux_xdp_set_socket(clinux_xdp_program *own, uint32_t place, int socket) {
   return bpf_map_update_elem(map_of(own, "xsks"), &place, &value, BPF_ANY) < 0 ? -errno : 0;
 }
 
-int clinux_xdp_set_worker(clinux_xdp_program *own, uint32_t place, uint32_t worker) {
+int clinux_xdp_set_worker(clinux_xdp_program *own, uint32_t place, uint32_t worker, int judge) {
+  int error = judge < 0 ? 0 : set_judge(own, (uint32_t)judge);
   // struct queue of BPF/sekisho_xdp.bpf.c.
-  uint64_t value[8] = {0, worker};
-  return bpf_map_update_elem(map_of(own, "queues"), &place, value, BPF_ANY) < 0 ? -errno : 0;
+  uint64_t value[8] = {0, worker, error ? 0 : (uint64_t)(judge + 1)};
+  if (bpf_map_update_elem(map_of(own, "queues"), &place, value, BPF_ANY) < 0) return -errno;
+  return error;
 }
 
 void *clinux_xdp_map(const clinux_xdp_program *own, const char *name, bool writable, size_t *bytes) {

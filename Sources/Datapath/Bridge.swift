@@ -381,7 +381,7 @@ public final class Bridge {
         for (port, queues) in worker.queues.enumerated() {
             for queue in queues {
                 let side = Side(rawValue: UInt8(port))!
-                try program.set(worker: index, of: queue, ports[port], side)
+                try program.set(worker: index, judge: worker.cpu, of: queue, ports[port], side)
                 own.append(
                     try XSKSocket(
                         port: ports[port].name, queue: queue, frames: frames, isFirst: own.isEmpty, sizes: sizes,
@@ -508,6 +508,12 @@ extension Bridge {
                 name: own.name, driver: own.driver, xdpMode: program.modes[side] ?? "none",
                 socketMode: socketModes[Int(side.rawValue)], hasCarrier: own.hasCarrier, mtu: own.mtu,
                 queues: queueDescriptors[Int(side.rawValue)].count)
+            // Before what was judged is read: what is under way must not look lost.
+            let sent = queueDescriptors[Int(side.rawValue)].reduce(0) { $0 + program.sentAway(side, queue: $1.0) }
+            if sent > 0 {
+                let judged = program.counts(side).received.frames
+                port.kernel.ringFull += sent > judged ? sent - judged : 0
+            }
             for (_, descriptor) in queueDescriptors[Int(side.rawValue)] {
                 let counts = XSKSocket.statistics(descriptor)
                 port.kernel.dropped += counts.dropped

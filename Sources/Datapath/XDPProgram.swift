@@ -107,8 +107,9 @@ final class XDPProgram {
     /// A queue's place in the maps.
     private static func place(_ side: Side, _ queue: Int) -> UInt32 { UInt32(side.rawValue) * 256 + UInt32(queue) }
 
-    func set(worker: Int, of queue: Int, _ port: NetworkPort, _ side: Side) throws(DatapathError) {
-        let error = clinux_xdp_set_worker(program, Self.place(side, queue), UInt32(worker))
+    /// - Parameter judge: processor on which the kernel judges the queue's frames, if it does; nil: where they come in.
+    func set(worker: Int, judge: Int?, of queue: Int, _ port: NetworkPort, _ side: Side) throws(DatapathError) {
+        let error = clinux_xdp_set_worker(program, Self.place(side, queue), UInt32(worker), Int32(judge ?? -1))
         guard error == 0 else { throw DatapathError("giving queue \(queue) of \(port.name) its worker", code: -error) }
     }
 
@@ -122,6 +123,11 @@ final class XDPProgram {
     func stampedFrames(_ side: Side, queue: Int) -> UnsafeMutablePointer<Counter> {
         // One 64-byte entry for each queue; a Counter is its first word. Read-only: nobody here adds to it.
         (queues.base + Int(Self.place(side, queue)) * 64).assumingMemoryBound(to: Counter.self)
+    }
+
+    /// Frames that were sent to another processor to be judged. It may not have come to them yet.
+    func sentAway(_ side: Side, queue: Int) -> UInt64 {
+        (queues.base + Int(Self.place(side, queue)) * 64).assumingMemoryBound(to: Counter.self)[3].count
     }
 
     /// Where a worker shows that it is alive.

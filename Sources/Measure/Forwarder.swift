@@ -94,6 +94,7 @@ public enum ForwarderID: String, CaseIterable, Sendable {
     case cForwarder = "c-forwarder"
     case sekishoSpin = "sekisho-spin"
     case sekishoHybrid = "sekisho-hybrid"
+    case sekishoKernel = "sekisho-kernel"
 
     func make(_ context: ForwarderContext) -> any Forwarder {
         switch self {
@@ -106,6 +107,7 @@ public enum ForwarderID: String, CaseIterable, Sendable {
         case .cForwarder: CForwarder(context)
         case .sekishoSpin: SekishoBridge(idle: "spin", context)
         case .sekishoHybrid: SekishoBridge(idle: "hybrid", context)
+        case .sekishoKernel: SekishoBridge(idle: "sleep", onlyKernel: true, context)
         }
     }
 }

@@ -77,9 +77,12 @@ int clinux_xdp_adopt(clinux_xdp_program *program, int side, int ifindex, const c
 /// Puts `program` in the place of `before` on both ports, at once. 0 or -errno.
 int clinux_xdp_replace(clinux_xdp_program *program, clinux_xdp_program *before);
 
-/// Puts a socket at `place` (side × 256 + queue), or says who serves it. 0 or -errno.
+/// Puts a socket at `place` (side × 256 + queue). 0 or -errno.
 int clinux_xdp_set_socket(clinux_xdp_program *program, uint32_t place, int socket);
-int clinux_xdp_set_worker(clinux_xdp_program *program, uint32_t place, uint32_t worker);
+
+/// Says who serves the queue at `place`, and on which processor the kernel judges its frames if it does (-1: where they
+/// come in). 0 or -errno; the worker is set even if the processor could not be.
+int clinux_xdp_set_worker(clinux_xdp_program *program, uint32_t place, uint32_t worker, int judge);
 
 /// Maps a map's values; the mapping outlives the program. NULL and errno on failure.
 void *clinux_xdp_map(const clinux_xdp_program *program, const char *name, bool writable, size_t *bytes);

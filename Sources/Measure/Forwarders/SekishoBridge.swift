@@ -8,25 +8,42 @@ final class SekishoBridge: Forwarder {
     let filters = true
     let setting: String
     private let idle: String
+    private let onlyKernel: Bool
     private let context: ForwarderContext
     private var process: Companion?
     let control: String
     /// Also `--latency-sample`; nil: the default.
     var sampling: String?
 
-    init(idle: String, _ context: ForwarderContext) {
+    /// - Parameter onlyKernel: the policy asks for `datapath = "kernel"`, and the workers sleep.
+    init(idle: String, onlyKernel: Bool = false, _ context: ForwarderContext) {
         self.idle = idle
+        self.onlyKernel = onlyKernel
         self.context = context
-        id = "sekisho-\(idle)"
-        title = "Sekisho, \(idle)"
-        setting = "--idle \(idle)"
-        control = "\(context.folder)/\(idle).sock"
+        let name = onlyKernel ? "kernel" : idle
+        id = "sekisho-\(name)"
+        title = "Sekisho, \(name)"
+        setting = onlyKernel ? "datapath = \"kernel\"" : "--idle \(idle)"
+        control = "\(context.folder)/\(name).sock"
+    }
+
+    /// The policy file as it is, or with the other datapath.
+    private func file(_ policy: PolicyForms) throws(MeasureError) -> String {
+        guard onlyKernel else { return policy.file }
+        let path = policy.file + ".kernel"
+        if !FileManager.default.fileExists(atPath: path) {
+            guard let text = try? String(contentsOfFile: policy.file, encoding: .utf8) else {
+                throw MeasureError("reading \(policy.file) again")
+            }
+            try writeText("datapath = \"kernel\"\n" + text, to: path)
+        }
+        return path
     }
 
     func start(_ bed: Bed, _ policy: PolicyForms) throws(MeasureError) {
         let command =
             ["ip", "netns", "exec", bed.forwarderNamespace, ownBinary(), "run", "--inside", Bed.inside, "--outside", Bed.outside]
-            + ["--policy", policy.file, "--control", control, "--idle", idle, "--cpus", "\(context.workerCPU)"]
+            + ["--policy", try file(policy), "--control", control, "--idle", idle, "--cpus", "\(context.workerCPU)"]
             + (sampling.map { ["--latency-sample", $0] } ?? [])
         let process = try Companion(title, command, log: "\(context.folder)/\(id).log")
         self.process = process
@@ -35,7 +52,7 @@ final class SekishoBridge: Forwarder {
     }
 
     func change(_ bed: Bed, to policy: PolicyForms) throws(MeasureError) {
-        try Shell.run([ownBinary(), "apply", policy.file, "--control", control])
+        try Shell.run([ownBinary(), "apply", try file(policy), "--control", control])
     }
 
     func pause() { process?.pause() }

@@ -214,6 +214,8 @@ INLINE struct work *take(struct xdp_md *ctx, __u32 length)
     w->length = length;
     __u64 take = length > LOOKED_AT ? LOOKED_AT : length;
     w->available = take;
+    // The compiler knows the bounds and would leave out the check; the verifier needs it.
+    asm volatile("" : "+r"(take));
     if (take == 0 || take > LOOKED_AT || bpf_xdp_load_bytes(ctx, 0, w->bytes, take))
         w->available = 0; // "truncated"
     return w;

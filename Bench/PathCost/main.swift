@@ -13,7 +13,7 @@ import Frames
 
 /// What of the path is measured.
 enum Stage: String, CaseIterable {
-    case rings, parse, keys, lookup, verdict, worker, sampled
+    case rings, parse, keys, lookup, verdict, worker, looked, sampled
 
     var text: String {
         switch self {
@@ -23,7 +23,8 @@ enum Stage: String, CaseIterable {
         case .lookup: "lookup, hit"
         case .verdict: "keys, lookup and verdict"
         case .worker: "all together"
-        case .sampled: "… one in 64 timed"
+        case .looked: "… all looked at"
+        case .sampled: "… one in 128 timed"
         }
     }
 }
@@ -159,7 +160,7 @@ final class Path {
             let n = min(burst, left)
             left -= n
             switch stage {
-            case .rings, .worker, .sampled: through &+= turn(implementation, stage, n)
+            case .rings, .worker, .looked, .sampled: through &+= turn(implementation, stage, n)
             case .parse, .keys, .lookup, .verdict:
                 if at + n > WorkerInMemory.frameCount { at = 0 }
                 through &+= part(implementation, stage, n)
@@ -177,15 +178,19 @@ final class Path {
         switch (implementation, stage) {
         case (.swift, .sampled):
             sinceStamp += n
-            if sinceStamp >= 64 {
+            if sinceStamp >= 128 {
                 sinceStamp = 0
                 swift.stampOldest(at & 1)
             }
             _ = swift.poll()
+        case (.swift, .looked):
+            // What a frame without a time pays in a burst that has one with.
+            swift.announceStamp()
+            _ = swift.poll()
         case (.swift, .worker): _ = swift.poll()
         case (.swift, _): _ = swift.pollRings()
         // The twin times nothing: its column shows the path without.
-        case (.c, .worker), (.c, .sampled): _ = ctwin_worker_poll(c)
+        case (.c, .worker), (.c, .looked), (.c, .sampled): _ = ctwin_worker_poll(c)
         case (.c, _): _ = ctwin_worker_poll_rings(c)
         }
         return Int(ctwin_fake_transmit(kernel, Int32(at & 1 ^ 1)))
@@ -291,7 +296,7 @@ private func measure(_ path: Path, _ implementation: Implementation, _ stage: St
 private func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 
 private func expected(_ traffic: Traffic, _ stage: Stage, _ count: Int) -> Int {
-    traffic == .denied && (stage == .verdict || stage == .worker || stage == .sampled) ? 0 : count
+    traffic == .denied && (stage == .verdict || stage == .worker || stage == .looked || stage == .sampled) ? 0 : count
 }
 
 private func nanoseconds(_ path: Path, _ traffic: Traffic, _ implementation: Implementation, _ stage: Stage, _ burst: Int, _ count: Int)

@@ -18,7 +18,7 @@ public struct BridgeConfiguration: Sendable {
     public var latencySample: Int
 
     /// Rare enough to cost nothing (docs/performance.md), often enough for a percentile of a busy second.
-    public static let usualLatencySample = 64
+    public static let usualLatencySample = 128
 
     public init(
         inside: String, outside: String, queues: Int? = nil, cpus: [Int] = [], idle: IdlePolicy = .hybrid,

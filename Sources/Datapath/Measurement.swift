@@ -110,6 +110,9 @@ public final class WorkerInMemory {
         worker.pointee.meetStamp(1 - socket)
     }
 
+    /// Says that a frame is timed while none is: the worker looks in front of every frame.
+    public func announceStamp() { stamped.pointee.add(1) }
+
     public func poll() -> Int { worker.pointee.poll() }
     public func pollRings() -> Int { worker.pointee.pollRings() }
     public var forwarded: UInt64 { worker.pointee.counters.counts(.inside).forwarded.frames + worker.pointee.counters.counts(.outside).forwarded.frames }

@@ -20,7 +20,7 @@ private let transmitRetries = 4
 private let turnsBetweenAttempts: UInt64 = 1024
 
 /// Frames to look at for one that was timed: twice the RX ring.
-private let stampPatience = 4096
+private let stampPatience = 8192
 
 /// Everything one worker owns. Moved to its thread and used by nobody else; tests drive it
 /// with rings in plain memory.

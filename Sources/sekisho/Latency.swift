@@ -120,7 +120,7 @@ extension LatencyReport {
         if series.isEmpty {
             parts.append(
                 sampleOneIn == 0
-                    ? "no frame is timed: start the bridge with --latency-sample 64"
+                    ? "no frame is timed: start the bridge with --latency-sample 128"
                     : "no timed frame yet: nothing has passed, or the driver has no metadata area for XDP programs")
         } else {
             parts.append(

@@ -241,8 +241,8 @@ import TestSupport
         // Which is also the one it was looking for.
         #expect(looks())
         bed.outside.stamped.pointee.add(1)
-        // More than the worker's patience: 4096 frames.
-        pass(4096 / 32 + 2)
+        // More than the worker's patience: 8192 frames.
+        pass(8192 / 32 + 2)
         #expect(!looks())
         #expect(bed.outside.lost == 0)
         // The next that is told of is found.

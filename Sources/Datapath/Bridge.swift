@@ -105,7 +105,13 @@ public final class Bridge {
     }
 
     private static func lock(_ remains: BridgeRemains, _ configuration: BridgeConfiguration) throws(DatapathError) -> Int32 {
-        guard let lock = remains.lock() else {
+        var lock = remains.lock()
+        // A process that was just killed is still being taken apart.
+        for _ in 0..<releasePatience / 50 where lock == nil {
+            usleep(50_000)
+            lock = remains.lock()
+        }
+        guard let lock else {
             throw DatapathError(
                 "bridging \(configuration.inside) and \(configuration.outside)", code: EBUSY,
                 hint: "another sekisho bridges these ports; stop it first, or take its place with --replace")

@@ -176,13 +176,14 @@ def test_the_policy_is_the_same_for_all(measured):
         assert row["reflected"] == 0
         account = row["account"]
         if measured.filters[name]:
-            # A fifth of the frames is denied: whoever filters says so of what it has judged.
+            # A fifth of the frames is denied: whoever filters says so of what it has judged. What was dropped for want of
+            # room may have been judged before or not.
             denied = sum(count for cause, count in account["drops"].items() if cause in ("not-in-policy", "denied"))
-            judged = account["arrived"] + denied
-            assert abs(denied - 0.2 * judged) <= chance(judged) + 0.02 * judged, account
-    # Whoever does not lets them through.
-    cable = measured.rows["cable"]["account"]
-    assert cable["arrived"] > 0.85 * cable["sent"]
+            other = sum(account["drops"].values()) - denied
+            fewest = account["arrived"] + denied
+            tolerance = chance(fewest) + 0.02 * fewest
+            assert 0.2 * fewest - tolerance <= denied <= 0.2 * (fewest + other) + tolerance, account
+            assert denied > 0
 
 
 def test_every_frame_is_accounted_for(measured):

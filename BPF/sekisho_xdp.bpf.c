@@ -51,6 +51,9 @@ struct control {
     __u32 gap;
     // Known to this process's workers only, in the low 16 bits: what lies in front of a frame by accident is no time.
     __u32 tag;
+    // The longest frame that the sockets take: a longer one wakes nobody.
+    __u32 longest;
+    __u32 unused;
 };
 
 struct {
@@ -87,7 +90,9 @@ struct {
 // frame comes; then this program writes the time, and the worker has `deadline` from then on.
 struct beat {
     __u64 at;
-    __u64 unused[7];
+    // Not 0: found dead; written by the program below.
+    __u64 failing;
+    __u64 unused[6];
 };
 
 struct {
@@ -105,6 +110,7 @@ struct failure {
     __u64 since;
     __u64 last;
     __u64 until;
+    // How many workers it is about; starting and stopping: 1.
     __u64 active;
     __u64 unused[3];
 };
@@ -178,8 +184,9 @@ INLINE void add(struct traffic *traffic, __u32 bytes)
     traffic->bytes += bytes;
 }
 
-// Where frames come and no worker judges them: begins an episode, or goes on with it. `mine` is `control.state`.
-NOINLINE void fail(__u32 mine)
+// Where frames come and no worker judges them: begins an episode, or goes on with it. `mine` is `control.state`;
+// `beat` the worker's, or NULL.
+NOINLINE void fail(__u32 mine, struct beat *beat)
 {
     struct failure *f = bpf_map_lookup_elem(&failures, &mine);
     if (!f)
@@ -187,21 +194,24 @@ NOINLINE void fail(__u32 mine)
     __u64 now = bpf_ktime_get_ns();
     f->last = now;
     // Two processors may come here at once: the episode is one.
-    if (!f->active && !__sync_lock_test_and_set(&f->active, 1)) {
-        f->since = now;
-        f->until = 0;
-        __sync_fetch_and_add(&f->episodes, 1);
-    }
+    if (beat ? __sync_lock_test_and_set(&beat->failing, 1) : f->active)
+        return;
+    if (__sync_fetch_and_add(&f->active, 1))
+        return;
+    f->since = now;
+    f->until = 0;
+    __sync_fetch_and_add(&f->episodes, 1);
 }
 
-INLINE void recover(void)
+// A worker that was dead judges again. The episode is over when all do.
+NOINLINE void recover(struct beat *beat)
 {
     __u32 running = RUNNING;
     struct failure *f = bpf_map_lookup_elem(&failures, &running);
-    if (f && UNLIKELY(f->active)) {
+    if (!f || !beat || !__sync_lock_test_and_set(&beat->failing, 0))
+        return;
+    if (f->active && __sync_fetch_and_add(&f->active, -1) == 1)
         f->until = bpf_ktime_get_ns();
-        f->active = 0;
-    }
 }
 
 // The frame's first bytes into this processor's `work`.
@@ -258,7 +268,8 @@ INLINE int judge_here(struct xdp_md *ctx, const struct control *c, __u32 side, s
 // Processors that judge in the kernel's stead, for ports with too few queues to use them all.
 struct {
     __uint(type, BPF_MAP_TYPE_CPUMAP);
-    __uint(max_entries, MAX_QUEUES);
+    // As many as there may be processors, which the loader knows.
+    __uint(max_entries, 1);
     __type(key, __u32);
     __type(value, struct bpf_cpumap_val);
 } processors SEC(".maps");
@@ -290,21 +301,26 @@ int sekisho_xdp(struct xdp_md *ctx)
         return XDP_DROP;
     __u32 side = ctx->ingress_ifindex == c->outside;
     __u32 state = c->state & 3;
+    struct beat *beat = 0;
     if (LIKELY(state == RUNNING && !c->only_kernel)) {
         __u32 index = side * MAX_QUEUES + (ctx->rx_queue_index & (MAX_QUEUES - 1));
         struct queue *queue = bpf_map_lookup_elem(&queues, &index);
         __u32 worker = queue ? queue->worker : 0;
-        struct beat *beat = bpf_map_lookup_elem(&beats, &worker);
+        beat = bpf_map_lookup_elem(&beats, &worker);
         if (!queue || !beat)
             return XDP_DROP;
         __u64 now = bpf_ktime_get_coarse_ns(), at = beat->at;
-        if (UNLIKELY(at == 0))
-            beat->at = at = now;
+        if (UNLIKELY(at == 0)) {
+            at = now;
+            if (bpf_xdp_get_buff_len(ctx) <= c->longest)
+                beat->at = now;
+        }
         if (LIKELY(at + c->deadline >= now)) {
             stamp(ctx, c, queue);
             // The flags say what to return where the map has no socket.
             if (LIKELY(bpf_redirect_map(&xsks, index, XDP_DROP) == XDP_REDIRECT)) {
-                recover();
+                if (UNLIKELY(beat->failing))
+                    recover(beat);
                 return XDP_REDIRECT;
             }
         }
@@ -325,7 +341,7 @@ int sekisho_xdp(struct xdp_md *ctx)
     add(&counts->received, length);
     if (c->only_kernel && state == RUNNING)
         return judge_here(ctx, c, side, counts, length);
-    fail(state);
+    fail(state, beat);
     __u32 action = c->actions[state];
     if (action == KERNEL)
         return judge_here(ctx, c, side, counts, length);

@@ -241,6 +241,8 @@ struct {
 } hits SEC(".maps");
 
 #define NO_REFERENCE 0xFFFFFFFFu
+// A walk through a plain table that came to no end: for rules as good as none, for bindings not.
+#define UNKNOWN_REFERENCE 0xFFFFFFFEu
 #define LIST_BIT 0x80000000u
 #define NODE_BIT 0x80000000u
 
@@ -337,13 +339,13 @@ PART uint32_t find4(const struct table *t, const struct perfect *p, const struct
         uint64_t slot = p->slots + at * sizeof *key;
         uint64_t found = image64(t, slot + 8);
         if ((found & 0xFF) == 0xFF)
-            break;
+            return NO_REFERENCE;
         if (((image64(t, slot) ^ addresses) | ((found ^ tail) & 0xFFFFFFFF)) == 0)
             return found >> 32;
         if (++at == p->slots_per_part)
             at = 0;
     }
-    return NO_REFERENCE;
+    return UNKNOWN_REFERENCE;
 }
 
 INLINE bool slot_holds6(const struct table *t, uint64_t slot, const struct key6 *key, uint64_t found)
@@ -370,13 +372,13 @@ PART uint32_t find6(const struct table *t, const struct perfect *p, const struct
         uint64_t slot = p->slots + at * sizeof *key;
         uint64_t found = image64(t, slot + 32);
         if ((found & 0xFF) == 0xFF)
-            break;
+            return NO_REFERENCE;
         if (slot_holds6(t, slot, key, found))
             return found >> 32;
         if (++at == p->slots_per_part)
             at = 0;
     }
-    return NO_REFERENCE;
+    return UNKNOWN_REFERENCE;
 }
 
 // ---- References to rules, as RuleReferences.swift ---------------------------
@@ -422,7 +424,9 @@ PART uint32_t resolve(const struct table *t, const struct work *w, uint32_t refe
 {
     if (!t || !w)
         return NO_RULE;
-    if (!(reference & LIST_BIT) || reference == NO_REFERENCE)
+    if (reference >= UNKNOWN_REFERENCE)
+        return NO_RULE;
+    if (!(reference & LIST_BIT))
         return reference;
     struct resolving r = {
         .table = t,
@@ -545,7 +549,7 @@ PART uint32_t probe(const struct table *t, struct work *w, uint64_t pair, uint32
         return NO_RULE;
     struct key4 key = {pair, 0};
     uint32_t set = find4(t, &t->pairs, &key);
-    if (set == NO_REFERENCE)
+    if (set >= UNKNOWN_REFERENCE)
         return NO_RULE;
     uint16_t port = is_reply ? w->headers.source_port : w->headers.destination_port;
     uint32_t reference = in_port_set(t, (uint32_t)w->headers.ip_protocol << 16 | port, set);
@@ -600,6 +604,8 @@ PART int is_listed(const struct table *t, uint32_t place, uint64_t mac)
         return false;
     if (place == NO_REFERENCE)
         return true;
+    if (place == UNKNOWN_REFERENCE)
+        return false;
     struct listing l = {t, t->bound_macs + (uint64_t)place * 8, mac, false};
     bpf_loop(image64(t, l.list), is_mac, &l, 0);
     return l.found;

@@ -230,3 +230,19 @@ int clinux_has_capability(int capability) {
   if (syscall(SYS_capget, &header, data) < 0) return -errno;
   return (data[capability / 32].effective >> (capability % 32)) & 1;
 }
+
+int clinux_keep_capabilities(uint64_t keep) {
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -errno;
+  // Without CAP_SETPCAP the bounding set stays; nothing can be gained from it any more.
+  for (int capability = 0; capability < 64; capability++)
+    if (!(keep >> capability & 1) && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) break;
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct data[2];
+  if (syscall(SYS_capget, &header, data) < 0) return -errno;
+  for (int i = 0; i < 2; i++) {
+    data[i].permitted &= (uint32_t)(keep >> 32 * i);
+    data[i].effective = data[i].permitted;
+    data[i].inheritable = 0;
+  }
+  return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}

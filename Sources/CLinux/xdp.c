@@ -47,6 +47,8 @@ struct clinux_xdp_program {
   struct bpf_object *object;
   int program, judge_program, test_program;
   int links[2];
+  // What was on a link before it was taken over, or -1.
+  int previous[2];
 };
 
 // Maps that a program of another size takes over from the one before: all but the table.
@@ -92,7 +94,7 @@ clinux_xdp_program *clinux_xdp_load(
     const char *predecessor, char *log, size_t log_size) {
   clinux_xdp_program *own = calloc(1, sizeof *own);
   if (!own) return NULL;
-  own->links[0] = own->links[1] = -1;
+  own->links[0] = own->links[1] = own->previous[0] = own->previous[1] = -1;
   clinux_begin_log(log, log_size);
   libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "sekisho");
@@ -100,6 +102,10 @@ clinux_xdp_program *clinux_xdp_load(
   if (!own->object) goto failed;
   struct bpf_map *image = bpf_object__find_map_by_name(own->object, "image");
   struct bpf_map *hits = bpf_object__find_map_by_name(own->object, "hits");
+  struct bpf_map *processors = bpf_object__find_map_by_name(own->object, "processors");
+  int possible = libbpf_num_possible_cpus();
+  // The kernel refuses more than it is built for.
+  if (!processors || possible <= 0 || bpf_map__set_max_entries(processors, (uint32_t)possible)) goto failed;
   if (!image || !hits || bpf_map__set_max_entries(image, image_words) || bpf_map__set_max_entries(hits, rules)) goto failed;
   if (before)
     for (size_t i = 0; i < sizeof shared_maps / sizeof *shared_maps; i++) {
@@ -129,17 +135,18 @@ failed:;
   return NULL;
 }
 
+int clinux_xdp_set_port(clinux_xdp_program *own, int side, int ifindex) {
+  uint32_t place = (uint32_t)side, port = (uint32_t)ifindex;
+  return bpf_map_update_elem(map_of(own, "ports"), &place, &port, BPF_ANY) < 0 ? -errno : 0;
+}
+
 int clinux_xdp_attach(clinux_xdp_program *own, int side, int ifindex, bool native, char *log, size_t log_size) {
   clinux_begin_log(log, log_size);
-  uint32_t place = (uint32_t)side, port = (uint32_t)ifindex;
-  int error = bpf_map_update_elem(map_of(own, "ports"), &place, &port, BPF_ANY) < 0 ? -errno : 0;
-  if (!error) {
-    LIBBPF_OPTS(bpf_link_create_opts, options, .flags = native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
-    int link = bpf_link_create(own->program, ifindex, BPF_XDP, &options);
-    if (link < 0) error = -errno;
-    else own->links[side] = link;
-  }
+  LIBBPF_OPTS(bpf_link_create_opts, options, .flags = native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
+  int link = bpf_link_create(own->program, ifindex, BPF_XDP, &options);
+  int error = link < 0 ? -errno : 0;
   clinux_end_log();
+  if (!error) own->links[side] = link;
   return error;
 }
 
@@ -163,38 +170,67 @@ int clinux_xdp_adopt(clinux_xdp_program *own, int side, int ifindex, const char 
   int link = bpf_obj_get(pin);
   if (link < 0) return -errno;
   struct bpf_link_info info = {0};
-  uint32_t size = sizeof info, place = (uint32_t)side, port = (uint32_t)ifindex;
+  uint32_t size = sizeof info;
   int error = bpf_obj_get_info_by_fd(link, &info, &size) < 0 ? -errno : 0;
   // The port it was for may have gone, and its number may have another.
-  if (!error && (info.type != BPF_LINK_TYPE_XDP || info.xdp.ifindex != port)) error = -ENODEV;
-  if (!error && bpf_map_update_elem(map_of(own, "ports"), &place, &port, BPF_ANY) < 0) error = -errno;
+  if (!error && (info.type != BPF_LINK_TYPE_XDP || info.xdp.ifindex != (uint32_t)ifindex)) error = -ENODEV;
+  int previous = error ? -1 : bpf_prog_get_fd_by_id(info.prog_id);
   if (!error && bpf_link_update(link, own->program, NULL) < 0) error = -errno;
-  if (error) close(link);
-  else own->links[side] = link;
-  return error;
+  if (error) {
+    close(link);
+    if (previous >= 0) close(previous);
+    return error;
+  }
+  own->links[side] = link;
+  own->previous[side] = previous;
+  return 0;
+}
+
+int clinux_xdp_reassert(clinux_xdp_program *own) {
+  for (int side = 0; side < 2; side++)
+    if (own->links[side] >= 0 && bpf_link_update(own->links[side], own->program, NULL) < 0) return -errno;
+  return 0;
+}
+
+void clinux_xdp_give_back(clinux_xdp_program *own) {
+  for (int side = 0; side < 2; side++)
+    if (own->links[side] >= 0 && own->previous[side] >= 0) bpf_link_update(own->links[side], own->previous[side], NULL);
 }
 
 // Frames that may wait for a processor that judges: as many as in a RX ring.
-// Entries of "processors".
-enum { JUDGE_QUEUE = 4096, JUDGES = 256 };
+enum { JUDGE_QUEUE = 4096 };
 
 static int set_judge(clinux_xdp_program *own, uint32_t cpu) {
   struct bpf_cpumap_val value = {.qsize = JUDGE_QUEUE, .bpf_prog.fd = own->judge_program};
   return bpf_map_update_elem(map_of(own, "processors"), &cpu, &value, BPF_ANY) < 0 ? -errno : 0;
 }
 
-int clinux_xdp_replace(clinux_xdp_program *own, clinux_xdp_program *before) {
-  for (uint32_t cpu = 0; cpu < JUDGES; cpu++) {
+static int set_judges(clinux_xdp_program *own) {
+  int possible = libbpf_num_possible_cpus(), error = 0;
+  for (int cpu = 0; cpu < possible; cpu++) {
     struct bpf_cpumap_val value;
     if (bpf_map_lookup_elem(map_of(own, "processors"), &cpu, &value) || !value.qsize) continue;
-    int error = set_judge(own, cpu);
-    if (error) return error;
+    int failed = set_judge(own, (uint32_t)cpu);
+    if (failed) error = failed;
+  }
+  return error;
+}
+
+int clinux_xdp_replace(clinux_xdp_program *own, clinux_xdp_program *before) {
+  int error = set_judges(own);
+  for (int side = 0; side < 2 && !error; side++)
+    if (before->links[side] >= 0 && bpf_link_update(before->links[side], own->program, NULL) < 0) error = -errno;
+  if (error) {
+    // All or nothing: the table that is in use is the old program's.
+    for (int side = 0; side < 2; side++)
+      if (before->links[side] >= 0) bpf_link_update(before->links[side], before->program, NULL);
+    set_judges(before);
+    return error;
   }
   for (int side = 0; side < 2; side++) {
-    if (before->links[side] < 0) continue;
-    if (bpf_link_update(before->links[side], own->program, NULL) < 0) return -errno;
     own->links[side] = before->links[side];
-    before->links[side] = -1;
+    own->previous[side] = before->previous[side];
+    before->links[side] = before->previous[side] = -1;
   }
   return 0;
 }
@@ -205,11 +241,11 @@ int clinux_xdp_set_socket(clinux_xdp_program *own, uint32_t place, int socket) {
 }
 
 int clinux_xdp_set_worker(clinux_xdp_program *own, uint32_t place, uint32_t worker, int judge) {
-  int error = judge < 0 ? 0 : set_judge(own, (uint32_t)judge);
+  // Where that cannot be, frames are judged where they come in.
+  bool has_judge = judge >= 0 && set_judge(own, (uint32_t)judge) == 0;
   // struct queue of BPF/sekisho_xdp.bpf.c.
-  uint64_t value[8] = {0, worker, error ? 0 : (uint64_t)(judge + 1)};
-  if (bpf_map_update_elem(map_of(own, "queues"), &place, value, BPF_ANY) < 0) return -errno;
-  return error;
+  uint64_t value[8] = {0, worker, has_judge ? (uint64_t)judge + 1 : 0};
+  return bpf_map_update_elem(map_of(own, "queues"), &place, value, BPF_ANY) < 0 ? -errno : 0;
 }
 
 void *clinux_xdp_map(const clinux_xdp_program *own, const char *name, bool writable, size_t *bytes) {
@@ -249,7 +285,8 @@ void clinux_xdp_wait_for_programs(void) {
 void clinux_xdp_release(clinux_xdp_program *own) {
   for (int side = 0; side < 2; side++) {
     if (own->links[side] >= 0) close(own->links[side]);
-    own->links[side] = -1;
+    if (own->previous[side] >= 0) close(own->previous[side]);
+    own->links[side] = own->previous[side] = -1;
   }
 }
 

@@ -103,13 +103,17 @@ public final class Daemon: @unchecked Sendable {
         if bridge.hasCrowdedProcessors { log.warning("workers share a processor: use fewer --queues or more --cpus") }
         for warning in policy.warnings { log.warning("\(warning)") }
         log.info("forwarding: policy \"\(policy.document.name)\" version 1, mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
+        try Privileges.drop()
         ServiceManager.say("READY=1")
         loop(signals, listener!)
         ServiceManager.say("STOPPING=1")
         log.info("stopping")
         // No new reports from here on; one that has begun ends first.
         applying.lock()
-        state.withLock { self.bridge = nil }
+        state.withLock {
+            if let bridge = self.bridge { reportFailures(of: bridge, since: nil) }
+            self.bridge = nil
+        }
         applying.unlock()
     }
 
@@ -202,17 +206,27 @@ public final class Daemon: @unchecked Sendable {
 
     private func haveOtherMakeWay() throws {
         log.info("asking the running bridge to make way")
-        let response = try ControlClient.ask(ControlRequest(command: .makeWay), at: configuration.controlSocket)
+        let response = try ControlClient.ask(
+            ControlRequest(command: .makeWay, ports: try portIndexes()), at: configuration.controlSocket)
         if let failure = response.failure { throw failure }
     }
 
+    private func portIndexes() throws -> [Int32] {
+        try [configuration.bridge.inside, configuration.bridge.outside].map { try NetworkPort($0).index }
+    }
+
     /// Ends for another bridge: the ports are free when this returns.
-    private func makeWay(_ listener: ControlListener) throws {
+    private func makeWay(for ports: [Int32]?, _ listener: ControlListener) throws {
+        guard try ports == portIndexes() else {
+            throw ControlFailure(
+                "the bridge that answers there has other ports (inside \(configuration.bridge.inside), outside \(configuration.bridge.outside))")
+        }
         applying.lock()
         defer { applying.unlock() }
         try state.withLock {
             guard let bridge else { throw ControlFailure("the bridge is stopping") }
             log.info("making way for another bridge")
+            reportFailures(of: bridge, since: nil)
             listener.remove()
             self.bridge = nil
             bridge.makeWay()
@@ -324,7 +338,7 @@ public final class Daemon: @unchecked Sendable {
         do {
             let request = try MachineFormat.decoder().decode(ControlRequest.self, from: data)
             if request.command == .makeWay {
-                try makeWay(listener)
+                try makeWay(for: request.ports, listener)
                 // The loop ends by itself only by a signal.
                 defer { kill(getpid(), SIGTERM) }
                 response = ControlResponse()

@@ -15,13 +15,16 @@ public struct ControlRequest: Codable, Sendable {
     /// `apply`: name of the file, for messages, and its text. The client reads it: the bridge may not see the same files.
     public var file: String?
     public var text: Data?
+    /// `makeWay`: for which ports, by interface index, inside first: a bridge of others must not end.
+    public var ports: [Int32]?
     /// `latency`: the last so many seconds; nil: since the start.
     public var window: Double?
 
-    public init(command: Command, file: String? = nil, text: Data? = nil, window: Double? = nil) {
+    public init(command: Command, file: String? = nil, text: Data? = nil, ports: [Int32]? = nil, window: Double? = nil) {
         self.command = command
         self.file = file
         self.text = text
+        self.ports = ports
         self.window = window
     }
 }

@@ -48,7 +48,8 @@ public final class Bridge {
     public let configuration: BridgeConfiguration
     private let program: XDPProgram
     private let ports: [NetworkPort]
-    private let preparations: [PortPreparation]
+    /// Empty until the ports are this process's alone.
+    private var preparations: [PortPreparation] = []
     private var sockets: [[XSKSocket]] = []
     private var threads: [WorkerThread] = []
     private let publisher: TablePublisher
@@ -82,67 +83,58 @@ public final class Bridge {
         if makeWay == nil { lock = try Self.lock(remains, configuration) }
         program = try XDPProgram(predecessor: remains.pinned(.inside))
         publisher = TablePublisher(workerCount: plan.workers.count)
-        program.setActions(failing.actions, deadline: failing.deadline, onlyKernel: failing.onlyKernel)
-        if failing.needsTwin { try program.publish(table, ruleNames: ruleNames) }
         first = (table, ruleNames)
+        program.setActions(failing.actions, deadline: failing.deadline, onlyKernel: failing.onlyKernel)
+        program.setLongestFrame(plan.longestFrame)
+        try program.setPorts(ports)
+        if failing.needsTwin { try program.publish(table, ruleNames: ruleNames) }
         hasTakenOver = try Self.takeOver(program, remains, ports)
-        preparations = [Side.inside, .outside].map { [ports, remains] side in
-            let port = ports[Int(side.rawValue)]
-            return PortPreparation(port, inherited: remains.settings(of: port, side))
-        }
-        // Whatever fails from here on, the ports go back to how they were, or stay held by the program.
         if let makeWay {
+            // If this fails, the other one is still there, and gets its links back (`stop`).
             try makeWay()
             lock = try Self.lock(remains, configuration)
+            // Until it ended, the other one may have put a program of its own there.
+            try program.reassert()
         }
+        // Only now, when nobody else changes them any more.
         for side in Side.allCases {
-            let at = Int(side.rawValue)
-            if !hasTakenOver { try Self.attach(program, ports[at], side) }
-            try preparations[at].apply(isGeneric: program.modes[side] == "generic")
+            let port = ports[Int(side.rawValue)]
+            preparations.append(PortPreparation(port, inherited: remains.settings(of: port, side)))
+        }
+        if !hasTakenOver {
+            remains.removeLinks()
+            try Self.attach(program, ports)
+        }
+        for (side, preparation) in zip(Side.allCases, preparations) {
+            try preparation.apply(isGeneric: program.modes[side] == "generic")
         }
         try hold()
         try bindWorkers(plan, ports)
     }
 
-    private static func lock(_ remains: BridgeRemains, _ configuration: BridgeConfiguration) throws(DatapathError) -> Int32 {
-        var lock = remains.lock()
-        // A process that was just killed is still being taken apart.
-        for _ in 0..<releasePatience / 50 where lock == nil {
-            usleep(50_000)
-            lock = remains.lock()
-        }
-        guard let lock else {
-            throw DatapathError(
-                "bridging \(configuration.inside) and \(configuration.outside)", code: EBUSY,
-                hint: "another sekisho bridges these ports; stop it first, or take its place with --replace")
-        }
-        return lock
-    }
-
-    /// Whether a process bridges these ports now.
-    public static func isRunning(inside: String, outside: String) -> Bool {
-        let remains = BridgeRemains(inside: inside, outside: outside)
-        guard let lock = remains.lock() else { return true }
-        remains.unlock(lock)
-        return false
-    }
-
     /// What the first publication is made of.
     private let first: (table: CompiledTable, ruleNames: [String])
 
-    /// Puts the program in the place of the one that a bridge before left on both ports.
+    /// Puts the program in the place of the one that a bridge before left on both ports. If that cannot be, the other stays.
     private static func takeOver(_ program: XDPProgram, _ remains: BridgeRemains, _ ports: [NetworkPort]) throws(DatapathError) -> Bool {
-        guard remains.hasLinks else { return false }
         var adopted = 0
         for side in Side.allCases {
             guard let pin = remains.pinned(side) else { continue }
-            let code = program.adopt(ports[Int(side.rawValue)], side, pin: pin)
+            let port = ports[Int(side.rawValue)]
+            let code = program.adopt(port, side, pin: pin)
             if code == 0 { adopted += 1 }
+            // ENODEV, ENOLINK: of a port that is no more; nothing is held by it.
+            guard code == 0 || code == ENODEV || code == ENOLINK else {
+                program.giveBack()
+                program.release()
+                throw DatapathError(
+                    "taking over \(port.name) from the bridge before (\(pin))", code: code,
+                    hint: "what holds the wire stays; if it is not wanted: sekisho detach")
+            }
         }
         if adopted == Side.allCases.count { return true }
-        // Of a port that is no more: nothing is held by it.
+        program.giveBack()
         program.release()
-        remains.removeLinks()
         return false
     }
 
@@ -167,7 +159,10 @@ public final class Bridge {
     /// Begins to forward.
     public func start() throws(DatapathError) {
         publisher.publish(first.table, ruleNames: first.ruleNames)
-        for thread in threads { try thread.start() }
+        for thread in threads {
+            thread.rest(failing.onlyKernel)
+            try thread.start()
+        }
         program.setSampling(gap: configuration.latencySample, tag: latencyTag)
         for side in Side.allCases {
             let port = ports[Int(side.rawValue)].name
@@ -190,7 +185,23 @@ public final class Bridge {
             failing = old
             throw error
         }
+        for thread in threads { thread.rest(plan.onlyKernel) }
         program.setActions(plan.actions, deadline: plan.deadline, onlyKernel: plan.onlyKernel)
+    }
+
+    private static func lock(_ remains: BridgeRemains, _ configuration: BridgeConfiguration) throws(DatapathError) -> Int32 {
+        var lock = remains.lock()
+        // A process that was just killed is still being taken apart.
+        for _ in 0..<releasePatience / 50 where lock == nil {
+            usleep(50_000)
+            lock = remains.lock()
+        }
+        guard let lock else {
+            throw DatapathError(
+                "bridging \(configuration.inside) and \(configuration.outside)", code: EBUSY,
+                hint: "another sekisho bridges these ports; stop it first, or take its place with --replace")
+        }
+        return lock
     }
 
     /// Side and queue of each worker's sockets, in their order.
@@ -253,9 +264,8 @@ public final class Bridge {
     public func stop() {
         if isStopped { return }
         isStopped = true
-        // A start that failed leaves nothing behind, unless it had taken over a wire that was held.
-        let isHeld = failing.actions.stopping != .closed && (isStarted || hasTakenOver)
-        if isHeld { leaveHeld() } else { takeOff() }
+        guard isStarted else { return undoStart() }
+        if failing.actions.stopping == .closed { takeOff() } else { leaveHeld() }
     }
 
     /// Ends for a bridge that takes over. If the program outlives this process, that one has put its own in its place.
@@ -263,6 +273,20 @@ public final class Bridge {
         if isStopped { return }
         isStopped = true
         if failing.actions.isClosed { takeOff() } else { leaveHeld() }
+    }
+
+    /// A start that failed leaves everything as it was: a wire that was held stays so, by the program that held it.
+    private func undoStart() {
+        program.giveBack()
+        if hasTakenOver {
+            program.release()
+            release()
+            for preparation in preparations { preparation.leave() }
+        } else if !preparations.isEmpty {
+            return takeOff()
+        }
+        program.detach()
+        unlock()
     }
 
     private var isStopped = false
@@ -292,7 +316,8 @@ public final class Bridge {
 
     private func leaveHeld() {
         program.setState(.stopping)
-        // What is in the rings still goes out.
+        // What is in the rings still goes out, also what a program that saw the state before puts there.
+        clinux_xdp_wait_for_programs()
         for _ in 0..<drainPatience where threads.contains(where: { $0.hasFramesInFlight }) { usleep(1000) }
         for thread in threads { thread.stop() }
         program.detach()
@@ -303,9 +328,11 @@ public final class Bridge {
 
     /// Takes what a bridge has left on its ports off them, and gives them back as they were.
     ///
-    /// - Returns: whether there was anything.
-    public static func detach(inside: String, outside: String) throws(DatapathError) -> Bool {
+    /// - Returns: whether there was anything; nil: a bridge runs on them.
+    public static func detach(inside: String, outside: String) -> Bool? {
         let remains = BridgeRemains(inside: inside, outside: outside)
+        guard let lock = remains.lock() else { return nil }
+        defer { remains.unlock(lock) }
         let hadLinks = remains.hasLinks
         remains.removeLinks()
         var hadSettings = false
@@ -321,25 +348,36 @@ public final class Bridge {
 
     // MARK: - Set-up
 
-    private static func attach(_ program: XDPProgram, _ port: NetworkPort, _ side: Side) throws(DatapathError) {
+    private static func attach(_ program: XDPProgram, _ ports: [NetworkPort]) throws(DatapathError) {
+        for (side, port) in zip(Side.allCases, ports) { try attach(program, port, side, native: true) }
+        guard program.modes.values.contains("generic") else { return }
+        // Both alike: a native program cannot redirect to a port without one.
+        program.release()
+        for (side, port) in zip(Side.allCases, ports) { try attach(program, port, side, native: false) }
+    }
+
+    private static func attach(_ program: XDPProgram, _ port: NetworkPort, _ side: Side, native wanted: Bool) throws(DatapathError) {
         var waited = 0
         while true {
-            let native = program.attach(port, side, native: true)
-            if native == 0 { return }
+            let native = wanted ? program.attach(port, side, native: true) : 0
+            if wanted, native == 0 { return }
             // A program is there already: native or generic makes no difference.
+            var code = native
             if native != EBUSY && native != EEXIST {
-                let generic = program.attach(port, side, native: false)
-                if generic == 0 { return }
-                throw DatapathError(
-                    "attaching the XDP program to \(port.name) (native: \(name(of: native)); generic)", code: generic,
-                    hint: DatapathError.usualHint(generic, port: port.name))
+                code = program.attach(port, side, native: false)
+                if code == 0 { return }
+                if code != EBUSY && code != EEXIST {
+                    throw DatapathError(
+                        "attaching the XDP program to \(port.name) (native: \(name(of: native)); generic)", code: code,
+                        hint: DatapathError.usualHint(code, port: port.name))
+                }
             }
             // A process that was just killed is still being taken apart.
             if waited >= releasePatience {
                 let attached = port.attachedProgram
                 let found = attached.map { "\($0.name), id \($0.id)" } ?? "unknown"
                 throw DatapathError(
-                    "attaching the XDP program to \(port.name), which has one already (\(found))", code: native,
+                    "attaching the XDP program to \(port.name), which has one already (\(found))", code: code,
                     hint: attached?.isOurs == true
                         ? "another sekisho bridges this port; stop it first"
                         : "if you do not need it: ip link set dev \(port.name) xdp off")

@@ -17,7 +17,8 @@ struct BridgeRemains {
     init(inside: String, outside: String) {
         var status = stat()
         let space = stat("/proc/self/ns/net", &status) == 0 ? status.st_ino : 0
-        name = "\(space)-\(inside)+\(outside)"
+        // A BPF file system takes no dots; a port's name has no colon.
+        name = "\(space)-\(inside)+\(outside)".split(separator: ".", omittingEmptySubsequences: false).joined(separator: ":")
     }
 
     // MARK: - Links
@@ -92,6 +93,7 @@ struct BridgeRemains {
     /// Takes the lock: a descriptor to keep and close, -1 where no lock can be had at all, nil if another process has it.
     func lock() -> Int32? {
         mkdir(Self.folder, 0o755)
+        // The file stays: whoever removed it could leave two processes with a lock each.
         let descriptor = open("\(Self.folder)/\(name).lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { return -1 }
         if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return descriptor }
@@ -100,10 +102,7 @@ struct BridgeRemains {
         return isTaken ? nil : -1
     }
 
-    /// Lets go of it. The file goes first: whoever opens it later makes another.
     func unlock(_ descriptor: Int32) {
-        guard descriptor >= 0 else { return }
-        unlink("\(Self.folder)/\(name).lock")
-        close(descriptor)
+        if descriptor >= 0 { close(descriptor) }
     }
 }

@@ -32,6 +32,9 @@ public struct NetworkPort: Sendable {
         return clinux_flags(name, &value) == 0 ? value : 0
     }
 
+    /// Set by somebody with `ip link`, or by `setPromiscuous`.
+    var isAdministrativelyPromiscuous: Bool { flags & UInt32(IFF_PROMISC) != 0 }
+
     public var isUp: Bool { flags & UInt32(IFF_UP) != 0 }
     /// The kernel counts requests for it; IFF_PROMISC shows only the administrator's.
     public var isPromiscuous: Bool {

@@ -73,7 +73,8 @@ final class PortPreparation {
 
     /// Promiscuous also when this process has ended: the kernel goes on forwarding.
     func stayPromiscuous() throws(DatapathError) {
-        guard !changed.contains(.promiscuous) else { return }
+        // Where the administrator wants it so already, it stays so, and is not taken back.
+        guard !port.isAdministrativelyPromiscuous else { return }
         let code = port.setPromiscuous(true)
         guard code == 0 else {
             throw DatapathError(

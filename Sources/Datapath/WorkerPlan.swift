@@ -17,6 +17,9 @@ struct WorkerPlan {
     var needsChains: Bool
 
     /// The kernel's head room in front of a frame (XDP_PACKET_HEADROOM).
+    /// A frame that the sockets take: in one buffer, or in as many as a kernel has.
+    var longestFrame: Int { needsChains ? Int(UInt16.max) + 1 : frameSize - Self.headroom }
+
     private static let headroom = 256
     /// Ethernet header and two VLAN tags.
     private static let linkHeader = 14 + 8

@@ -18,8 +18,8 @@ public enum IdlePolicy: String, Sendable, CaseIterable, Codable {
 /// request and its answer, and than a wake-up costs (notes in docs/performance.md).
 private let emptyTurnsBeforeSleep = 4096
 /// Turns between looks at the stop word, which lies in another core's cache line, and between signs of life: some 10 ms
-/// where every turn is full, microseconds otherwise.
-private let turnsPerCheck = 64
+/// where every turn is full, microseconds otherwise. Of a worker with many queues a turn is longer, and they are fewer.
+private let mostTurnsPerCheck = 64
 /// The longest sleep, in milliseconds: bounds how stale a missed wake-up can be.
 private let longestSleep: Int32 = 500
 
@@ -39,8 +39,12 @@ final class WorkerThread: @unchecked Sendable {
     private let published: PublishedTable
     private let descriptors: [Int32]
     private let heartbeat: Heartbeat
+    private let turnsPerCheck: Int
     private let wake: Int32
+    /// Whether the loop is to be left for a look at `isToEnd` and `isToRest`.
     private let stopped: UnsafeMutablePointer<Atomic<Bool>>
+    private let isToEnd = Atomic<Bool>(false)
+    private let isToRest = Atomic<Bool>(false)
     private let threadID = Atomic<Int32>(0)
     private let pinError = Atomic<Int32>(0)
     private var thread = pthread_t()
@@ -51,6 +55,7 @@ final class WorkerThread: @unchecked Sendable {
     ) throws(DatapathError) {
         self.index = index
         self.heartbeat = heartbeat
+        turnsPerCheck = max(1, mostTurnsPerCheck * 2 / max(2, descriptors.count))
         self.cpu = cpu
         self.idle = idle
         counters = worker.counters
@@ -105,11 +110,23 @@ final class WorkerThread: @unchecked Sendable {
     /// Ends the thread and waits for it.
     func stop() {
         guard thread != pthread_t() else { return }
-        stopped.pointee.store(true, ordering: .relaxed)
-        var one: UInt64 = 1
-        _ = write(wake, &one, 8)
+        isToEnd.store(true, ordering: .relaxed)
+        lookUp()
         pthread_join(thread, nil)
         thread = pthread_t()
+    }
+
+    /// Sleeps when there is nothing to do, whatever the idle policy: its processor is wanted by the kernel.
+    func rest(_ rests: Bool) {
+        isToRest.store(rests, ordering: .relaxed)
+        lookUp()
+    }
+
+    /// Has the thread leave its loop, or its sleep.
+    private func lookUp() {
+        stopped.pointee.store(true, ordering: .releasing)
+        var one: UInt64 = 1
+        _ = write(wake, &one, 8)
     }
 
     private func run() {
@@ -118,6 +135,8 @@ final class WorkerThread: @unchecked Sendable {
         pinError.store(-clinux_pin_thread(Int32(cpu)), ordering: .relaxed)
         // Best effort: whoever shares the processor comes after the wire, unless the owner asked for the opposite.
         if idle != .sleep { _ = clinux_set_nice(-20) }
+        // Frames come and go through what is open already.
+        _ = clinux_keep_capabilities(0)
         // All that must not reach the workers: signals are the main thread's.
         var all = sigset_t()
         sigfillset(&all)
@@ -125,14 +144,21 @@ final class WorkerThread: @unchecked Sendable {
 
         var waiting = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         waiting.append(pollfd(fd: wake, events: Int16(POLLIN), revents: 0))
-        let limit = idle == .spin ? Int.max : idle == .hybrid ? emptyTurnsBeforeSleep : 1
-        while !stopped.pointee.load(ordering: .relaxed) {
+        while true {
+            // Cleared before the words are read: a change that comes later sets it again.
+            _ = stopped.pointee.exchange(false, ordering: .acquiring)
+            if isToEnd.load(ordering: .relaxed) { break }
+            let limit = idle == .sleep || isToRest.load(ordering: .relaxed) ? 1 : idle == .spin ? Int.max : emptyTurnsBeforeSleep
             heartbeat.beat()
-            if pollWhileBusy(worker, until: stopped, heartbeat, limit: limit) { continue }
+            if pollWhileBusy(worker, until: stopped, heartbeat, turnsPerCheck: turnsPerCheck, limit: limit) { continue }
             counters.count(.sleeps)
             published.goOffline()
             heartbeat.fallAsleep()
             _ = poll(&waiting, nfds_t(waiting.count), longestSleep)
+            if waiting[waiting.count - 1].revents != 0 {
+                var told: UInt64 = 0
+                _ = read(wake, &told, 8)
+            }
             heartbeat.beat()
             published.goOnline()
             worker.pointee.retryStuckPorts()
@@ -152,7 +178,7 @@ final class WorkerThread: @unchecked Sendable {
 #endif
 private func pollWhileBusy(
     _ worker: UnsafeMutablePointer<Worker>, until stopped: UnsafeMutablePointer<Atomic<Bool>>, _ heartbeat: Heartbeat,
-    limit: Int
+    turnsPerCheck: Int, limit: Int
 ) -> Bool {
     var empty = 0
     var turns = 0
@@ -164,7 +190,7 @@ private func pollWhileBusy(
             clinux_spin_hint()
         }
         turns &+= 1
-        if turns & (turnsPerCheck - 1) == 0 {
+        if turns % turnsPerCheck == 0 {
             heartbeat.beat()
             if stopped.pointee.load(ordering: .relaxed) { return true }
         }

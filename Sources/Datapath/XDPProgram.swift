@@ -84,10 +84,18 @@ final class XDPProgram {
 
     // MARK: - Ports
 
+    /// Says which ports they are. Before it is attached to one: frames may leave by the other at once.
+    func setPorts(_ ports: [NetworkPort]) throws(DatapathError) {
+        for (side, port) in zip(Side.allCases, ports) {
+            let error = clinux_xdp_set_port(program, Int32(side.rawValue), port.index)
+            guard error == 0 else { throw DatapathError("telling the XDP program of \(port.name)", code: -error) }
+        }
+        store(UInt32(ports[1].index), at: .outside)
+    }
+
     /// Attaches in the driver, or else in the generic path.
     func attach(_ port: NetworkPort, _ side: Side, native: Bool) -> Int32 {
         var log = [CChar](repeating: 0, count: 16384)
-        if side == .outside { store(UInt32(port.index), at: .outside) }
         let error = clinux_xdp_attach(program, Int32(side.rawValue), port.index, native, &log, log.count)
         if error == 0 { modes[side] = native ? "native" : "generic" }
         return -error
@@ -98,7 +106,6 @@ final class XDPProgram {
 
     /// Takes over the link of a bridge that was here before.
     func adopt(_ port: NetworkPort, _ side: Side, pin: String) -> Int32 {
-        if side == .outside { store(UInt32(port.index), at: .outside) }
         let error = clinux_xdp_adopt(program, Int32(side.rawValue), port.index, pin)
         if error == 0 { modes[side] = port.attachedProgram?.isNative == false ? "generic" : "native" }
         return -error
@@ -135,8 +142,20 @@ final class XDPProgram {
         Heartbeat((beats.base + worker * 64).assumingMemoryBound(to: Atomic<UInt64>.self))
     }
 
-    /// Lets go of the links it has taken over.
-    func release() { clinux_xdp_release(program) }
+    /// Lets go of its links: what is not pinned comes off its port.
+    func release() {
+        clinux_xdp_release(program)
+        modes = [.inside: "none", .outside: "none"]
+    }
+
+    /// Once more onto the links it holds: whoever made way may have been there meanwhile.
+    func reassert() throws(DatapathError) {
+        let error = clinux_xdp_reassert(program)
+        guard error == 0 else { throw DatapathError("putting the XDP program in place", code: -error) }
+    }
+
+    /// Puts back what was on the links it has taken over.
+    func giveBack() { clinux_xdp_give_back(program) }
 
     /// Takes it off the ports, unless its links are pinned. Nothing else may be done with it then.
     func detach() {
@@ -151,7 +170,7 @@ final class XDPProgram {
 
     /// Byte offsets in `struct control` of BPF/sekisho_xdp.bpf.c.
     private enum Word: Int {
-        case outside = 0, state = 4, actions = 8, onlyKernel = 24, table = 28, deadline = 32, gap = 40, tag = 44
+        case outside = 0, state = 4, actions = 8, onlyKernel = 24, table = 28, deadline = 32, gap = 40, tag = 44, longest = 48
     }
 
     private func store(_ value: UInt32, at word: Word, index: Int = 0) {
@@ -163,13 +182,21 @@ final class XDPProgram {
     /// What the bridge is doing. With `.workerDead` it runs: then the workers' heartbeats decide.
     func setState(_ state: FailureState) {
         store(UInt32(state.rawValue), at: .state)
-        guard state == .workerDead else { return }
-        // From now on frames go to the workers. The program itself sees only that workers are alive again.
-        for ended in [FailureState.starting, .stopping] where failure(ended)[4].count != 0 {
+        if state == .workerDead { endEpisodes() }
+    }
+
+    /// From now on frames are judged. Of what lies behind, the program itself sees only that a worker is alive again.
+    private func endEpisodes() {
+        // A program that still saw the state before must not begin another.
+        clinux_xdp_wait_for_programs()
+        for ended in FailureState.allCases where failure(ended)[4].count != 0 {
             failure(ended)[3].set(clinux_monotonic())
             failure(ended)[4].set(0)
         }
     }
+
+    /// The longest frame that the sockets take: a longer one is dropped by the kernel and wakes no worker.
+    func setLongestFrame(_ bytes: Int) { store(UInt32(bytes), at: .longest) }
 
     /// Words of `struct failure` of BPF/sekisho_xdp.bpf.c: episodes, since, last, until, active.
     private func failure(_ state: FailureState) -> UnsafeMutablePointer<Counter> {
@@ -182,6 +209,7 @@ final class XDPProgram {
         (control.base + Word.deadline.rawValue).assumingMemoryBound(to: Atomic<UInt64>.self).pointee
             .store(UInt64(deadline) * 1_000_000, ordering: .releasing)
         store(onlyKernel ? 1 : 0, at: .onlyKernel)
+        if onlyKernel { endEpisodes() }
     }
 
     /// Times one frame in `gap` on average; 0: none.
@@ -271,6 +299,9 @@ final class XDPProgram {
             place.storeBytes(of: UInt64(half * hitRoom), toByteOffset: 8, as: UInt64.self)
             let error = clinux_xdp_replace(larger, program)
             guard error == 0 else { throw DatapathError("putting a larger XDP program in place", code: -error) }
+            // Frames that still wait for the old program on another processor are judged by the table in use, or denied:
+            // its other half holds a policy that is gone.
+            (self.tables.base + (1 - half) * header).storeBytes(of: 0, as: UInt64.self)
             // Of the half in use the counts begin anew there; both are kept here.
             let names = ruleNames[half]
             collectHits(of: 0)

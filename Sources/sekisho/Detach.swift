@@ -14,20 +14,14 @@ struct Detach: ParsableCommand {
     @OptionGroup var socket: ControlOption
 
     func run() throws {
-        do {
-            guard !Bridge.isRunning(inside: inside, outside: outside) else {
-                Output.error("error: a bridge runs on \(inside) and \(outside)\n  → stop it first")
-                throw Exit.failed
-            }
-            if try Bridge.detach(inside: inside, outside: outside) {
-                print("taken off \(inside) and \(outside)")
-            } else {
-                Output.error("nothing was left on \(inside) and \(outside)")
-                throw Exit.negative
-            }
-        } catch let error as DatapathError {
-            Output.error("error: \(error)")
+        switch Bridge.detach(inside: inside, outside: outside) {
+        case nil:
+            Output.error("error: a bridge runs on \(inside) and \(outside)\n  → stop it first")
             throw Exit.failed
+        case true?: print("taken off \(inside) and \(outside)")
+        case false?:
+            Output.error("nothing was left on \(inside) and \(outside)")
+            throw Exit.negative
         }
     }
 }

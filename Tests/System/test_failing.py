@@ -148,7 +148,7 @@ def test_killed(started, wire, binary, sekisho, action):
     assert status["judging"]["now"] == "worker"
     # Bars: at most one ring's content lost, and traffic again within 100 ms. At this rate a ring is never full.
     assert len(streams.lost()) <= 60, streams.lost()
-    assert streams.longest_gap() < 0.1 or len(streams.lost()) == 0
+    assert streams.longest_gap() < 0.1
     assert streams.twice == 0
     if action == "kernel":
         assert streams.strangers() == 0
@@ -249,6 +249,59 @@ def test_a_second_one_without_replace_is_refused(started, wire, binary, sekisho)
     assert wire.b.receive(1) and running.status()["judging"]["now"] == "worker"
 
 
+def test_replace_is_for_the_same_ports_only(started, wire, binary, sekisho):
+    """Why: whoever answers on the control socket may be the bridge of another bay."""
+    running = started(policy())
+    from conftest import Bridge
+    wrong = Bridge(binary, sekisho, wire, policy(), running.folder, "--replace", inside="out0", outside="in0", wait=False)
+    assert wrong.wait_for_end() == 1 and "has other ports" in wrong.said()
+    wire.a.send(frame(1, 7))
+    assert wire.b.receive(1) and running.status()["judging"]["now"] == "worker"
+    assert running.process.poll() is None
+
+
+def test_a_failed_start_gives_the_wire_back(started, wire, binary, sekisho):
+    """Why: an upgrade that does not start must leave the tool as connected as it was."""
+    running = started(policy())
+    running.kill()
+    streams = Streams(wire)
+    time.sleep(0.2)
+    # Its control socket cannot be made: what it had prepared by then is undone.
+    other = second(binary, sekisho, running, "--control", "/nowhere/control")
+    assert other.wait_for_end() == 1
+    # And those that run out of descriptors at one step or another, before and after the wire is theirs.
+    failed = set()
+    for limit in range(20, 44, 2):
+        starved = subprocess.run(
+            ["prlimit", f"--nofile={limit}", "timeout", "2", "ip", "netns", "exec", wire.bridge, binary, "run", "--inside", "in0",
+             "--outside", "out0", "--policy", running.policy, "--control", running.folder / "c2"],
+            capture_output=True, text=True, timeout=30)
+        if starved.returncode == 1:
+            failed.add(starved.stderr.split("error: ")[-1].split(":")[0][:30])
+    assert len(failed) >= 3, failed
+    time.sleep(0.3)
+    streams.finish()
+    assert streams.lost() == [] and streams.strangers() == 0 and wire.has_programs(), failed
+
+
+def test_privileges_are_given_up(started, wire):
+    """Why: whoever takes the process over must not get the machine with it."""
+    running = started(policy())
+    for task in pathlib.Path(f"/proc/{running.process.pid}/task").iterdir():
+        fields = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line)
+        kept = int(fields["CapEff"].strip(), 16)
+        is_worker = fields["Name"].strip().startswith("sekisho-w")
+        assert fields["NoNewPrivs"].strip() == "1", fields["Name"]
+        # NET_ADMIN, NET_RAW, BPF, PERFMON, DAC_READ_SEARCH; never SYS_ADMIN.
+        assert kept == 0 if is_worker else kept & ~(1 << 2 | 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39) == 0, (fields["Name"], hex(kept))
+    # What it still must be able to do: a policy of another size and another on_failure.
+    more = "".join(f'[[allow]]\nid = "r{i}"\nfrom = "10.1.{i // 250}.{i % 250 + 1}"\nto = "10.0.0.2"\nservice = "udp/9"\n' for i in range(4000))
+    assert running.apply(policy(rules=more)).returncode == 0
+    assert running.apply(policy('"closed"')).returncode == 0 and running.apply(policy()).returncode == 0
+    wire.a.send(frame(1, 7))
+    assert wire.b.receive(1)
+
+
 def test_stopped_and_taken_off(started, wire, sekisho):
     """Why: stopping the service must not stop the tool, and there must be a way to stop it all the same."""
     before = wire.links()
@@ -324,9 +377,10 @@ def test_mistakes_are_explained(sekisho, folder, text, words):
 # --- The kernel alone --------------------------------------------------------------------------------------------
 
 
-def test_the_kernel_alone(started, wire):
+@pytest.mark.parametrize("idle", ("spin", "hybrid"))
+def test_the_kernel_alone(started, wire, idle):
     """Why: ports without zero copy carry more that way; what is allowed and counted must be the same."""
-    running = started(policy('"kernel"', 'datapath = "kernel"', '[[allow]]\nid = "more"\nfrom = "10.0.0.1"\nto = "10.0.0.0/28"\nservice = "udp/3"\n'))
+    running = started(policy('"kernel"', 'datapath = "kernel"', '[[allow]]\nid = "more"\nfrom = "10.0.0.1"\nto = "10.0.0.0/28"\nservice = "udp/3"\n'), "--idle", idle)
     allowed = [frame(1, n) for n in range(50)] + [frame(3, n) for n in range(20)]
     denied = [frame(2, n) for n in range(30)]
     syn = bytes(ether() / IP(src="10.0.0.2", dst="10.0.0.1") / TCP(sport=7, dport=9, flags="S"))

@@ -41,6 +41,10 @@ int clinux_set_nice(int nice);
 /// Processors this process may use, written to `cpus`; returns how many.
 int clinux_allowed_cpus(int *cpus, int capacity);
 /// Names the calling thread for /proc and debuggers; 15 characters.
+/// Takes from the calling thread, and those it starts, every capability that is not in `keep` (a bit each), and
+/// every way to get one back. 0 or -errno.
+int clinux_keep_capabilities(uint64_t keep);
+
 void clinux_name_thread(const char *name);
 /// Thread id as in /proc.
 int clinux_thread_id(void);

@@ -60,6 +60,9 @@ clinux_xdp_program *clinux_xdp_load(
     const void *object, size_t size, uint32_t image_words, uint32_t rules, const clinux_xdp_program *before,
     const char *predecessor, char *log, size_t log_size);
 
+/// Says which ports they are, before anything is attached. 0 or -errno.
+int clinux_xdp_set_port(clinux_xdp_program *program, int side, int ifindex);
+
 /// Attaches to `ifindex`. `native`: in the driver; else in the generic path. 0 or -errno.
 int clinux_xdp_attach(clinux_xdp_program *program, int side, int ifindex, bool native, char *log, size_t log_size);
 
@@ -74,14 +77,20 @@ bool clinux_is_bpffs(const char *folder);
 /// -ENOENT: there is none; -ENODEV: it is for another port.
 int clinux_xdp_adopt(clinux_xdp_program *program, int side, int ifindex, const char *pin);
 
-/// Puts `program` in the place of `before` on both ports, at once. 0 or -errno.
+/// Puts it on the links it holds once more, whoever was there meanwhile. 0 or -errno.
+int clinux_xdp_reassert(clinux_xdp_program *program);
+
+/// Puts back what was on the links it has taken over.
+void clinux_xdp_give_back(clinux_xdp_program *program);
+
+/// Puts `program` in the place of `before` on both ports. 0 or -errno; then all is as it was.
 int clinux_xdp_replace(clinux_xdp_program *program, clinux_xdp_program *before);
 
 /// Puts a socket at `place` (side × 256 + queue). 0 or -errno.
 int clinux_xdp_set_socket(clinux_xdp_program *program, uint32_t place, int socket);
 
 /// Says who serves the queue at `place`, and on which processor the kernel judges its frames if it does (-1: where they
-/// come in). 0 or -errno; the worker is set even if the processor could not be.
+/// come in). 0 or -errno.
 int clinux_xdp_set_worker(clinux_xdp_program *program, uint32_t place, uint32_t worker, int judge);
 
 /// Maps a map's values; the mapping outlives the program. NULL and errno on failure.

@@ -322,7 +322,8 @@ final class XDPProgram {
     /// - Returns: nil: the kernel does not take such a frame (fewer than 14 bytes).
     func verdict(of frame: [UInt8], from side: Side) throws(DatapathError) -> Verdict? {
         guard frame.count >= 14 else { return nil }
-        setState(FailureState(rawValue: Int(side.rawValue))!)
+        // The test program takes the side from here.
+        store(UInt32(side.rawValue), at: .state)
         let error = clinux_xdp_say(program, frame, UInt32(frame.count))
         guard error == 0 else { throw DatapathError("having the twin judge a frame of \(frame.count) bytes", code: -error) }
         if said == nil { said = try Mapping(program!, "said", writable: false) }

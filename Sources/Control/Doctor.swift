@@ -53,8 +53,8 @@ public struct Doctor {
         let release = withUnsafeBytes(of: &name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
         let numbers = release.split(whereSeparator: { !$0.isNumber }).prefix(2).compactMap { Int($0) }
         let version = numbers.count == 2 ? numbers[0] * 1000 + numbers[1] : 0
-        if version < 5015 {
-            add(.problem, "kernel", "Linux \(release)", "XDP links, shared UMEM and their fixes need 5.15", "apt-get install linux-image-amd64")
+        if version < 6001 {
+            add(.problem, "kernel", "Linux \(release)", "the XDP program needs 6.1 (bpf_loop, bpf_xdp_load_bytes)", "apt-get install linux-image-amd64")
         } else if version < 6006 {
             add(.note, "kernel", "Linux \(release)", "frames larger than one buffer (MTU above 3500) need 6.6")
         } else {
@@ -73,7 +73,7 @@ public struct Doctor {
         if mounts.split(separator: "\n").contains(where: { $0.split(separator: " ").dropFirst(2).first == "bpf" }) {
             add(.good, "kernel", "bpffs is mounted")
         } else {
-            add(.note, "kernel", "bpffs is not mounted", "needed only to pin programs, which this version does not do", "mount -t bpf bpf /sys/fs/bpf")
+            add(.note, "kernel", "bpffs is not mounted", "on_failure \"kernel\" and \"open\" need one; without it sekisho mounts one under /run/sekisho", "mount -t bpf bpf /sys/fs/bpf")
         }
     }
 

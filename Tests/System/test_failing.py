@@ -1,6 +1,7 @@
 """What becomes of the wire when the bridge fails, stops, or is replaced: killed, stopped, starved, upgraded, with traffic running."""
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -12,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import inside_netns, sh
+from conftest import ROOT, inside_netns, sh
 from frames import ARP, IP, TCP, UDP, Raw, ether
 
 ACTIONS = ("kernel", "open", "closed")
@@ -466,3 +467,61 @@ def test_a_connection_lives_through_it_all(started, wire, binary, sekisho, actio
         assert number > 100
         # A lost segment is sent again after 200 ms, and then after 400.
         assert slowest < 1.0, slowest
+
+
+# --- A real HSMS session -----------------------------------------------------------------------------------------
+
+STACKS = ROOT / "Scripts" / "demo.d"
+
+
+@pytest.mark.parametrize("action", ("kernel", "open"))
+def test_an_hsms_session_lives_through_it_all(started, wire, binary, sekisho, folder, action):
+    """Why: it is what the box is for: one session between factory and tool, and a tool that stops when it goes."""
+    for host, address in ((wire.a, "10.0.0.1"), (wire.b, "10.0.0.2")):
+        sh(f"ip -n {host.netns} addr add {address}/24 dev {host.port}")
+        sh(f"ip -n {host.netns} link set lo up")
+    running = started(policy(f'"{action}"').replace("tcp/7", "hsms"))
+    results = {}
+
+    def program(name, host, *arguments):
+        results[name] = folder / f"{name}.json"
+        with open(folder / f"{name}.log", "wb") as log:
+            return subprocess.Popen(
+                ["ip", "netns", "exec", host.netns, ROOT / ".venv/bin/python", STACKS / f"{name}.py", "--result", results[name], *arguments],
+                stdout=log, stderr=log)
+
+    def told(name):
+        try:
+            return json.loads(results[name].read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    tool = program("hsms_tool", wire.b, "--address", "10.0.0.2")
+    time.sleep(1.5)
+    factory = program("hsms_host", wire.a, "--tool", "10.0.0.2")
+    try:
+        running.wait_for(lambda: told("hsms_host").get("answered", 0) >= 5, "the HSMS session", timeout=30)
+        again = second(binary, sekisho, running, "--replace")
+        assert running.wait_for_end() == 0
+        again.wait_for(lambda: "forwarding" in again.said().split("making way")[-1], "the other's start")
+        time.sleep(0.5)
+        again.kill()
+        time.sleep(1)
+        third = second(binary, sekisho, again)
+        third.wait_until_up()
+        third.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.7)
+        third.process.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        assert third.stop() == 0
+        before = told("hsms_host")["answered"]
+        time.sleep(1.5)
+        after = told("hsms_host")
+        assert after["answered"] > before, after
+        # Never selected anew, nothing unanswered but what is under way.
+        assert (after["connected"], after["disconnected"], after["selected"]) == (1, 0, 1), after
+        assert after["sent"] - after["answered"] <= 1, after
+    finally:
+        for one in (factory, tool):
+            one.terminate()
+            one.wait(10)

@@ -90,19 +90,30 @@ struct BridgeRemains {
 
     // MARK: - Who bridges them
 
+    private var lockFile: String { "\(Self.folder)/\(name).lock" }
+
     /// Takes the lock: a descriptor to keep and close, -1 where no lock can be had at all, nil if another process has it.
     func lock() -> Int32? {
         mkdir(Self.folder, 0o755)
-        // The file stays: whoever removed it could leave two processes with a lock each.
-        let descriptor = open("\(Self.folder)/\(name).lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { return -1 }
-        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return descriptor }
-        let isTaken = errno == EWOULDBLOCK
-        close(descriptor)
-        return isTaken ? nil : -1
+        while true {
+            let descriptor = open(lockFile, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+            guard descriptor >= 0 else { return -1 }
+            guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+                let isTaken = errno == EWOULDBLOCK
+                close(descriptor)
+                return isTaken ? nil : -1
+            }
+            // Whoever had it may have removed the file in between: then it is a lock on nothing.
+            var own = stat(), named = stat()
+            if fstat(descriptor, &own) == 0, stat(lockFile, &named) == 0, own.st_ino == named.st_ino { return descriptor }
+            close(descriptor)
+        }
     }
 
+    /// Removes the file while it is still locked.
     func unlock(_ descriptor: Int32) {
-        if descriptor >= 0 { close(descriptor) }
+        guard descriptor >= 0 else { return }
+        unlink(lockFile)
+        close(descriptor)
     }
 }

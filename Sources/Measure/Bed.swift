@@ -121,11 +121,21 @@ final class Bed {
         return drops
     }
 
-    /// Takes down what a run that was killed has left.
+    /// Takes down what a run that was killed has left: programs, stopped ones too, namespaces, folders.
     static func removeLeftovers() {
+        func isDead(_ text: Substring) -> Bool {
+            Int32(text.prefix { $0.isNumber }).map { kill($0, 0) != 0 && errno == ESRCH } ?? false
+        }
         for name in (try? FileManager.default.contentsOfDirectory(atPath: "/run/netns")) ?? [] where name.hasPrefix("skb") {
-            guard let owner = Int32(name.dropFirst(3).prefix { $0.isNumber }), kill(owner, 0) != 0, errno == ESRCH else { continue }
+            guard isDead(name.dropFirst(3)) else { continue }
+            let programs = (try? Shell.run(["ip", "netns", "pids", name])) ?? ""
+            for program in programs.split(separator: "\n").compactMap({ Int32($0) }) { kill(program, SIGKILL) }
             _ = try? Shell.run(["ip", "netns", "del", name])
+        }
+        let temporary = NSTemporaryDirectory(), prefix = "sekisho-bench-"
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: temporary)) ?? [] where name.hasPrefix(prefix) {
+            guard isDead(name.dropFirst(prefix.count)) else { continue }
+            try? FileManager.default.removeItem(atPath: temporary + name)
         }
     }
 

@@ -286,17 +286,31 @@ def test_interrupted(bench, at, whom):
 
 
 def test_what_a_killed_run_left_is_cleared_away(bench, tmp_path):
-    """Why: kill -9 leaves its namespaces; the next run takes them down, but none of a run that still lives."""
+    """Why: kill -9 leaves namespaces, stopped programs and a folder; the next run takes them down, but none of a run that still lives."""
     ended = subprocess.Popen(["true"])
     ended.wait()
     dead, alive = f"skb{ended.pid}-cable-out", f"skb{os.getpid()}-cable-out"
     for name in (dead, alive):
         subprocess.run(["ip", "netns", "add", name], check=True)
+    left = subprocess.Popen(["ip", "netns", "exec", dead, "sleep", "60"])
+    kept = subprocess.Popen(["ip", "netns", "exec", alive, "sleep", "60"])
     try:
-        bench(*SHORT, "--forwarders", "cable", "--replay", tmp_path / "none.pcap", "--policy", tmp_path / "none.toml").wait(20)
+        time.sleep(0.2)
+        left.send_signal(signal.SIGSTOP)
+        folders = [tmp_path / f"sekisho-bench-{pid}" for pid in (ended.pid, os.getpid())]
+        for folder in folders:
+            folder.mkdir()
+        bench(
+            *SHORT, "--forwarders", "cable", "--replay", tmp_path / "none.pcap", "--policy", tmp_path / "none.toml",
+            environment={"TMPDIR": str(tmp_path)}).wait(20)
+        assert not folders[0].exists() and folders[1].exists()
         names = os.listdir("/run/netns")
         assert dead not in names and alive in names
+        assert left.wait(5) == -signal.SIGKILL and kept.poll() is None
     finally:
+        for one in (left, kept):
+            one.kill()
+            one.wait()
         for name in (dead, alive):
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 

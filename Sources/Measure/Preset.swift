@@ -67,7 +67,7 @@ public struct BenchPlan: Sendable {
     static let idleRate = 2000.0
 
     public static let quick = BenchPlan(
-        name: "quick", rounds: 3, trialSeconds: 0.15, costSeconds: 0.4, latencySeconds: 0.1, precision: 0.06, sweeps: [],
+        name: "quick", rounds: 3, trialSeconds: 0.13, costSeconds: 0.3, latencySeconds: 0.08, precision: 0.08, sweeps: [],
         loads: [.idle(idleRate), .share(0.1), .share(0.5), .share(0.9), .common], swapSeconds: 4)
 
     public static let standard = BenchPlan(

@@ -231,7 +231,7 @@ INLINE struct work *take(struct xdp_md *ctx, __u32 length)
     return w;
 }
 
-INLINE int leave(const struct control *c, __u32 side, struct counts *counts, __u32 length)
+INLINE int leave(__u32 side, struct counts *counts, __u32 length)
 {
     add(&counts->forwarded, length);
     return bpf_redirect_map(&ports, !side, 0);
@@ -255,14 +255,14 @@ INLINE int judge_here(struct xdp_md *ctx, const struct control *c, __u32 side, s
         __u64 *hit = w->verdict.rule == NO_RULE ? 0 : bpf_map_lookup_elem(&hits, &rule);
         if (hit)
             __sync_fetch_and_add(hit, 1);
-        return leave(c, side, counts, length);
+        return leave(side, counts, length);
     }
     if (t->mode == MODE_ENFORCE) {
         add(&counts->denied[cause], length);
         return XDP_DROP;
     }
     add(&counts->noted[cause], length);
-    return leave(c, side, counts, length);
+    return leave(side, counts, length);
 }
 
 // Processors that judge in the kernel's stead, for ports with too few queues to use them all.
@@ -346,7 +346,7 @@ int sekisho_xdp(struct xdp_md *ctx)
     if (action == KERNEL)
         return judge_here(ctx, c, side, counts, length);
     if (action == OPEN)
-        return leave(c, side, counts, length);
+        return leave(side, counts, length);
     add(&counts->denied[CAUSE_NO_WORKER], length);
     return XDP_DROP;
 }

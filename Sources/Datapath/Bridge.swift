@@ -296,15 +296,15 @@ public final class Bridge {
         // The program goes first: a socket closed under load upsets some drivers.
         remains.removeLinks()
         program.detach()
-        for thread in threads { thread.stop() }
         release()
         for preparation in preparations { preparation.restore() }
         remains.removeRecord()
         unlock()
     }
 
-    /// The queues are another process's to bind.
+    /// Ends the workers, those of a start that failed half-way too. Then the queues are another process's to bind.
     private func release() {
+        for thread in threads { thread.stop() }
         threads = []
         sockets = []
     }
@@ -319,9 +319,8 @@ public final class Bridge {
         // What is in the rings still goes out, also what a program that saw the state before puts there.
         clinux_xdp_wait_for_programs()
         for _ in 0..<drainPatience where threads.contains(where: { $0.hasFramesInFlight }) { usleep(1000) }
-        for thread in threads { thread.stop() }
-        program.detach()
         release()
+        program.detach()
         for preparation in preparations { preparation.leave() }
         unlock()
     }

@@ -80,6 +80,8 @@ struct frame_headers {
   uint8_t tcp_flags;
   uint8_t network_offset;
   uint8_t marks;
+  uint16_t transport_offset;
+  // Swift's `detail`; a fragment's place is not filled in here.
   uint64_t claimed_mac;
 };
 _Static_assert(sizeof(struct frame_headers) == 56, "Swift's MemoryLayout<FrameHeaders>.size");

@@ -157,6 +157,7 @@ NOINLINE uint8_t parse_embedded(struct wire f, long at, long length, bool sender
   h->source_port = 0;
   h->destination_port = 0;
   uint8_t proto = h->ip_protocol;
+  h->transport_offset = (uint16_t)transport;
   if (has_ports(proto)) {
     h->source_port = word16(f, transport);
     h->destination_port = word16(f, transport + 2);
@@ -200,6 +201,7 @@ NOINLINE uint8_t parse_other_transport(struct wire f, long at, long length, stru
 
 // `length`: bytes from `at` on, as the network header says.
 INLINE uint8_t parse_transport(struct wire f, long at, long length, struct frame_headers *h) {
+  h->transport_offset = (uint16_t)at;
   uint8_t proto = h->ip_protocol;
   if (LIKELY(proto == PROTO_TCP)) {
     if (UNLIKELY(length < 20)) return too_short(h, CAUSE_TCP_HEADER);

@@ -14,13 +14,17 @@ private let expandedPorts = 64
 extension CompiledTable {
     /// Compiles and checks a table.
     ///
-    /// - Parameter version: number that workers and counters know the table by.
-    public static func build(_ source: AllowlistSource, version: UInt64 = 1) throws(TableError) -> CompiledTable {
-        try build(source, version: version, effort: BuildEffort())
+    /// - Parameters:
+    ///   - version: number that workers and counters know the table by.
+    ///   - marks: by rule, what `RuleHistory` says; nil: the rules are new.
+    public static func build(
+        _ source: AllowlistSource, version: UInt64 = 1, marks: [RuleMark]? = nil
+    ) throws(TableError) -> CompiledTable {
+        try build(source, version: version, marks: marks, effort: BuildEffort())
     }
 
     static func build(
-        _ source: AllowlistSource, version: UInt64, effort: BuildEffort
+        _ source: AllowlistSource, version: UInt64, marks: [RuleMark]? = nil, effort: BuildEffort
     ) throws(TableError) -> CompiledTable {
         let memory = TableMemory()
         var pool = ReferencePool(rules: source.rules)
@@ -42,12 +46,19 @@ extension CompiledTable {
         for type in source.etherTypes { etherTypes[Int(type.rawValue >> 6)] |= 1 << UInt64(type.rawValue & 63) }
 
         let (bindings4, bindings6, boundMACs) = bindingTables(source.bindings, memory, effort)
+        let flowRules = source.rules.enumerated().map { index, rule in
+            let mark = marks?[index] ?? RuleMark(identity: UInt32(truncatingIfNeeded: index), since: version)
+            return FlowRule(rule.flows, identity: mark.identity, since: mark.since)
+        }
+        let expecting = source.rules.indices.filter { source.rules[$0].flows.expectsData }.map { UInt32(truncatingIfNeeded: $0) }
         let view = TableView(
             mode: source.mode, version: version,
             exact4: exact4, exact6: exact6, labels: labels,
             references: pool.frozen(rules: source.rules, in: memory), etherTypes: UnsafePointer(etherTypes),
             bindings4: bindings4, bindings6: bindings6, boundMACs: boundMACs,
-            hasBindings: !source.bindings.isEmpty)
+            hasBindings: !source.bindings.isEmpty,
+            flowRules: memory.copy(flowRules), expecting: memory.copy(expecting), expectingCount: expecting.count,
+            fullPasses: source.fullPasses)
         let table = CompiledTable(
             view, memory: memory, source: source,
             statistics: TableStatistics(

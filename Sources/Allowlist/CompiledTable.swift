@@ -18,6 +18,20 @@ public struct TableView: BitwiseCopyable {
     /// A count, then so many MAC addresses.
     let boundMACs: UnsafePointer<UInt64>
     let hasBindings: Bool
+    /// By rule.
+    let flowRules: UnsafePointer<FlowRule>
+    /// Rules whose flows may be accompanied: `expectingCount` numbers.
+    let expecting: UnsafePointer<UInt32>
+    let expectingCount: Int
+    /// Whether flows that find no room pass on the rules' word alone.
+    let fullPasses: Bool
+
+    /// The rule of that identity, if it is there and expects data connections.
+    @inline(__always)
+    func expectingRule(_ identity: UInt32) -> Int? {
+        for i in 0..<expectingCount where flowRules[Int(expecting[i])].identity == identity { return Int(expecting[i]) }
+        return nil
+    }
 
     @inline(__always)
     func allows(_ type: EtherType) -> Bool {

@@ -61,6 +61,11 @@ public struct FailurePlan: Sendable, Hashable {
     /// The kernel's twin judges everything, whether there are workers or not.
     public var onlyKernel: Bool
 
+    /// A flow that finds no room in the flow table: false: it is denied; true: the rules alone judge it, as the kernel's twin does.
+    public var fullPasses: Bool
+    /// Silence of a worker after which frames pass without it, ns; nil: they never do.
+    public var unwatchedAfter: UInt64? { actions.workerDead == .closed ? nil : UInt64(deadline) * 1_000_000 }
+
     public var needsTwin: Bool { onlyKernel || actions.needsTwin }
 
     /// Longer than a busy host takes a processor away, shorter than a TCP retransmission (200 ms at least).
@@ -68,9 +73,10 @@ public struct FailurePlan: Sendable, Hashable {
     /// Below 20 the steps of the coarse clock (up to 10 ms) would tell.
     public static let deadlines = 20...60_000
 
-    public init(_ actions: FailureActions = FailureActions(), deadline: Int = FailurePlan.usualDeadline, onlyKernel: Bool = false) {
+    public init(_ actions: FailureActions = FailureActions(), deadline: Int = FailurePlan.usualDeadline, onlyKernel: Bool = false, fullPasses: Bool = false) {
         self.actions = actions
         self.deadline = deadline
         self.onlyKernel = onlyKernel
+        self.fullPasses = fullPasses
     }
 }

@@ -83,7 +83,7 @@ func portKey(_ ipProtocol: IPProtocol, _ port: Port) -> UInt32 {
 }
 
 /// One rule: any of the clients may open a conversation to any of the servers by any of the services.
-public struct AllowRule: Sendable {
+public struct AllowRule: Sendable, Hashable {
     public var clients: [AddressPrefix]
     public var servers: [AddressPrefix]
     public var services: [ServiceRange]
@@ -91,16 +91,18 @@ public struct AllowRule: Sendable {
     public var vlans: [VLANID]
     /// Where the client is; nil: either side.
     public var clientSide: Side?
+    public var flows: FlowOptions
 
     public init(
         clients: [AddressPrefix], servers: [AddressPrefix], services: [ServiceRange],
-        vlans: [VLANID] = [], clientSide: Side? = nil
+        vlans: [VLANID] = [], clientSide: Side? = nil, flows: FlowOptions = FlowOptions()
     ) {
         self.clients = clients
         self.servers = servers
         self.services = services
         self.vlans = vlans
         self.clientSide = clientSide
+        self.flows = flows
     }
 
     var isNarrowed: Bool { !vlans.isEmpty || clientSide != nil }
@@ -126,14 +128,17 @@ public struct AllowlistSource: Sendable {
     /// EtherTypes that pass, and LLC addresses (`EtherType.llc`).
     public var etherTypes: [EtherType]
     public var bindings: [AddressBinding]
+    /// Whether flows that find no room in the flow table pass on the rules' word alone.
+    public var fullPasses: Bool
 
     public init(
         mode: Mode = .enforce, rules: [AllowRule] = [], etherTypes: [EtherType] = [.arp],
-        bindings: [AddressBinding] = []
+        bindings: [AddressBinding] = [], fullPasses: Bool = false
     ) {
         self.mode = mode
         self.rules = rules
         self.etherTypes = etherTypes
         self.bindings = bindings
+        self.fullPasses = fullPasses
     }
 }

@@ -31,6 +31,24 @@ final class TableMemory: @unchecked Sendable {
         return block.bindMemory(to: T.self, capacity: max(count, 1))
     }
 
+    /// Zeroed, and backed by pages only where it is touched.
+    func allocateZeroed(bytes size: Int) -> UnsafeMutableRawPointer {
+        let length = (size + Self.hugePage - 1) & ~(Self.hugePage - 1)
+        let map = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        guard let map, map != MAP_FAILED else { fatalError("no memory for a table of \(length) bytes") }
+        if size >= 16 * Self.hugePage { madvise(map, length, MADV_HUGEPAGE) }
+        maps.append((map, length))
+        bytes += length
+        return map
+    }
+
+    /// One value that is not plain data.
+    func allocate<T: ~Copyable>(_ type: T.Type) -> UnsafeMutablePointer<T> {
+        allocate(UInt8.self, count: MemoryLayout<T>.stride).withMemoryRebound(to: T.self, capacity: 1) { $0 }
+    }
+
+    private var maps: [(base: UnsafeMutableRawPointer, bytes: Int)] = []
+
     /// The block that begins there, as far as it was asked for.
     func block(at base: UnsafeRawPointer) -> UnsafeRawBufferPointer {
         let bytes = blocks.first { UnsafeRawPointer($0.base) == base }?.bytes
@@ -40,5 +58,6 @@ final class TableMemory: @unchecked Sendable {
 
     deinit {
         for block in blocks { free(block.base) }
+        for map in maps { munmap(map.base, map.bytes) }
     }
 }

@@ -55,13 +55,29 @@ extension Cause {
     @inlinable public static var etherTypeNotAllowed: Cause { Cause(rawValue: 34) }
     @inlinable public static var fragmentUntracked: Cause { Cause(rawValue: 35) }
     @inlinable public static var addressBinding: Cause { Cause(rawValue: 36) }
+    @inlinable public static var replyUnasked: Cause { Cause(rawValue: 37) }
+    @inlinable public static var synAckUnasked: Cause { Cause(rawValue: 38) }
+    @inlinable public static var tcpUntracked: Cause { Cause(rawValue: 39) }
+    @inlinable public static var tcpWindow: Cause { Cause(rawValue: 40) }
+    @inlinable public static var tcpReset: Cause { Cause(rawValue: 41) }
+    @inlinable public static var icmpErrorUntracked: Cause { Cause(rawValue: 42) }
+    @inlinable public static var flowTableFull: Cause { Cause(rawValue: 43) }
+    @inlinable public static var wrongSide: Cause { Cause(rawValue: 44) }
 
     /// The verdict's causes, in the order of their numbers.
     public static let ofVerdict: [CauseDescription] = [
         CauseDescription(.notInPolicy, "not-in-policy", "no rule allows this conversation"),
         CauseDescription(.synFromServer, "syn-from-server", "the server of an allowed conversation tries to open one"),
         CauseDescription(.etherTypeNotAllowed, "ethertype", "an EtherType or LLC address that the policy does not list"),
-        CauseDescription(.fragmentUntracked, "fragment-untracked", "a later fragment: its first one is not tracked yet"),
+        CauseDescription(.fragmentUntracked, "fragment-untracked", "a later fragment of no datagram whose first one passed"),
         CauseDescription(.addressBinding, "address-binding", "an IP address used with another device's MAC address"),
+        CauseDescription(.replyUnasked, "reply-unasked", "a UDP, ICMP or other reply to no recent request"),
+        CauseDescription(.synAckUnasked, "syn-ack-unasked", "a SYN-ACK that answers no SYN"),
+        CauseDescription(.tcpUntracked, "tcp-untracked", "a TCP segment of no connection that was seen to begin"),
+        CauseDescription(.tcpWindow, "tcp-window", "a TCP segment outside the windows of its connection (tcp = \"strict\")"),
+        CauseDescription(.tcpReset, "tcp-reset", "a TCP reset that is not at the next byte expected (tcp = \"strict\")"),
+        CauseDescription(.icmpErrorUntracked, "icmp-error-untracked", "an ICMP error about a packet of no flow there is"),
+        CauseDescription(.flowTableFull, "flow-table-full", "a new flow, and no room for it"),
+        CauseDescription(.wrongSide, "wrong-side", "a device's address in a frame from the other side of the bridge"),
     ]
 }

@@ -56,6 +56,10 @@ public final class Daemon: @unchecked Sendable {
     private var nextExpiry: Int64?
     private var links: [String: LinkState] = [:]
     private var failures: [FailureState: (count: UInt64, isActive: Bool)] = [:]
+    /// Since when each rule has been there; changes with `live`.
+    private var history = RuleHistory()
+    /// As the flow table was made at the start.
+    private var flowPlan = FlowPlan()
     private var latencies = LatencyHistory()
     /// Seconds since the start.
     private var latencySampledAt = 0.0
@@ -81,7 +85,7 @@ public final class Daemon: @unchecked Sendable {
         let isReplacing = listener == nil
         let bridge = try Bridge(
             configuration.bridge, table: first.table, ruleNames: first.ruleNames, failing: policy.document.failing,
-            makeWay: isReplacing ? { [self] in try haveOtherMakeWay() } : nil)
+            flows: policy.document.flows, makeWay: isReplacing ? { [self] in try haveOtherMakeWay() } : nil)
         defer { bridge.stop() }
         if listener == nil { listener = try ControlListener(configuration.controlSocket) }
         if bridge.hasTakenOver { log.info("took over the wire from the bridge before") }
@@ -92,6 +96,8 @@ public final class Daemon: @unchecked Sendable {
         state.withLock {
             self.bridge = bridge
             live = policy
+            flowPlan = policy.document.flows
+            history.note(first.table.source.rules, names: first.ruleNames, first.marks)
             nextExpiry = first.nextExpiry
             version = 1
             appliedAt = ContinuousClock().now
@@ -277,6 +283,7 @@ public final class Daemon: @unchecked Sendable {
     private struct Build {
         var table: CompiledTable
         var ruleNames: [String]
+        var marks: [RuleMark]
         var milliseconds: Double
         /// When a rule in the table expires; seconds since 1970.
         var nextExpiry: Int64?
@@ -287,9 +294,10 @@ public final class Daemon: @unchecked Sendable {
         let begin = ContinuousClock().now
         let compiled = policy.document.compiled(now: now, mode: mode(of: policy.document))
         do throws(TableError) {
-            let table = try CompiledTable.build(compiled.source, version: version)
+            let marks = state.withLock { history }.marks(of: compiled.source.rules, names: compiled.ruleNames, version: version)
+            let table = try CompiledTable.build(compiled.source, version: version, marks: marks)
             return Build(
-                table: table, ruleNames: compiled.ruleNames,
+                table: table, ruleNames: compiled.ruleNames, marks: marks,
                 milliseconds: begin.duration(to: ContinuousClock().now).milliseconds,
                 nextExpiry: policy.document.nextExpiry(after: now))
         } catch {
@@ -308,11 +316,16 @@ public final class Daemon: @unchecked Sendable {
         guard let policy = newPolicy ?? current else { throw ControlFailure("the bridge is stopping") }
         let built = try build(policy, version: next)
         let table = built.table
+        var warnings = policy.warnings
+        if newPolicy != nil, policy.document.flows != flowPlan {
+            warnings.append("state.flows and state.reply_s (for the time after a start) hold from the next start on: the flow table is made then")
+        }
         let swapUs: Double? = try state.withLock {
             guard let bridge else { throw ControlFailure("the bridge is stopping") }
             let swap = try bridge.publish(table, ruleNames: built.ruleNames, failing: policy.document.failing)
             version = next
             live = policy
+            history.note(table.source.rules, names: built.ruleNames, built.marks)
             nextExpiry = built.nextExpiry
             appliedAt = ContinuousClock().now
             return swap
@@ -327,7 +340,7 @@ public final class Daemon: @unchecked Sendable {
             name: policy.document.name, version: next, mode: mode(of: policy.document).name, rules: built.ruleNames.count,
             exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
             networkPairs: table.statistics.networkPairs, tableBytes: table.bytes,
-            buildMs: (built.milliseconds * 1000).rounded() / 1000, swapUs: (swapUs * 10).rounded() / 10, warnings: policy.warnings)
+            buildMs: (built.milliseconds * 1000).rounded() / 1000, swapUs: (swapUs * 10).rounded() / 10, warnings: warnings)
     }
 
     // MARK: - The control socket

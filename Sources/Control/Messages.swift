@@ -137,6 +137,23 @@ public struct StatusReport: Codable, Sendable {
         public var goesOn: Bool
     }
 
+    /// The flow table.
+    public struct Flows: Codable, Sendable {
+        /// Flows that it is made for, and entries now: flows, and what is kept beside them.
+        public var capacity: Int
+        public var now: UInt64
+        public var bytes: Int
+        /// Since the start: entries made; TCP connections taken up without their beginning; tentative flows that had to
+        /// make room; flows that found none; flows cut because their rule was gone for a while; frames whose place another
+        /// worker held too long.
+        public var made: UInt64
+        public var pickedUp: UInt64
+        public var pushedOut: UInt64
+        public var refused: UInt64
+        public var cut: UInt64
+        public var contended: UInt64
+    }
+
     public struct Count: Codable, Sendable {
         public var frames: UInt64
         public var bytes: UInt64
@@ -203,6 +220,8 @@ public struct StatusReport: Codable, Sendable {
     public var denied: [Cause]
     /// Forwarded in learn or monitor although enforce would have denied them.
     public var wouldDeny: [Cause]
+    /// nil: none are kept.
+    public var flows: Flows?
     public var rules: [Rule]
     public var workers: [Worker]
 }

@@ -43,6 +43,7 @@ extension StatusReport {
         }
         self.denied = Self.causes(denied)
         wouldDeny = Self.causes(noted)
+        flows = snapshot.flows.map { Flows($0) }
         self.rules = rules
         workers = snapshot.workers.map { worker in
             Worker(
@@ -98,5 +99,15 @@ extension StatusReport.Judging {
 extension StatusReport.Count {
     init(_ traffic: Traffic) {
         self.init(frames: traffic.frames, bytes: traffic.bytes)
+    }
+}
+
+extension StatusReport.Flows {
+    init(_ snapshot: FlowSnapshot) {
+        let counts = snapshot.counts
+        self.init(
+            capacity: snapshot.capacity, now: counts.made > counts.ended ? counts.made - counts.ended : 0, bytes: snapshot.bytes,
+            made: counts.made, pickedUp: counts.pickedUp, pushedOut: counts.pushedOut, refused: counts.refused, cut: counts.cut,
+            contended: counts.contended)
     }
 }

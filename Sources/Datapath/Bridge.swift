@@ -64,6 +64,8 @@ public final class Bridge {
     private let remains: BridgeRemains
     private var lock: Int32 = -1
     private var failing: FailurePlan
+    private let flows: FlowTable?
+    private let flowPlan: FlowPlan
     /// Whether the program was taken over from a bridge that was here before, with no frame in between.
     public let hasTakenOver: Bool
 
@@ -73,16 +75,18 @@ public final class Bridge {
     ///   if the links outlive a process; else before it is attached.
     public init(
         _ configuration: BridgeConfiguration, table: CompiledTable, ruleNames: [String], failing: FailurePlan = FailurePlan(),
-        makeWay: (() throws -> Void)? = nil
+        flows flowPlan: FlowPlan = FlowPlan(), makeWay: (() throws -> Void)? = nil
     ) throws {
         self.configuration = configuration
         self.failing = failing
+        self.flowPlan = flowPlan
         ports = try Self.checkedPorts(configuration)
         let plan = try WorkerPlan(configuration, ports)
         remains = BridgeRemains(inside: configuration.inside, outside: configuration.outside)
         if makeWay == nil { lock = try Self.lock(remains, configuration) }
         program = try XDPProgram(predecessor: remains.pinned(.inside))
         publisher = TablePublisher(workerCount: plan.workers.count)
+        flows = flowPlan.flows > 0 ? FlowTable(capacity: flowPlan.flows, isShared: plan.workers.count > 1) : nil
         first = (table, ruleNames)
         program.setActions(failing.actions, deadline: failing.deadline, onlyKernel: failing.onlyKernel)
         program.setLongestFrame(plan.longestFrame)
@@ -161,6 +165,7 @@ public final class Bridge {
         publisher.publish(first.table, ruleNames: first.ruleNames)
         for thread in threads {
             thread.rest(failing.onlyKernel)
+            thread.setUnwatched(after: failing.unwatchedAfter)
             try thread.start()
         }
         program.setSampling(gap: configuration.latencySample, tag: latencyTag)
@@ -185,7 +190,10 @@ public final class Bridge {
             failing = old
             throw error
         }
-        for thread in threads { thread.rest(plan.onlyKernel) }
+        for thread in threads {
+            thread.setUnwatched(after: plan.unwatchedAfter)
+            thread.rest(plan.onlyKernel)
+        }
         program.setActions(plan.actions, deadline: plan.deadline, onlyKernel: plan.onlyKernel)
     }
 
@@ -441,7 +449,8 @@ public final class Bridge {
         let published = publisher.view(index)
         var loop = Worker(
             index: index, frames: frames, sockets: rings, insideCount: worker.queues[0].count,
-            outsideCount: worker.queues[1].count, published: published, counters: .allocate(), latencyTag: latencyTag)
+            outsideCount: worker.queues[1].count, published: published, counters: .allocate(), latencyTag: latencyTag, flows: flows,
+            grace: flowPlan.graceSeconds)
         loop.prepare()
         var i = 0
         for (port, queues) in worker.queues.enumerated() {
@@ -531,6 +540,13 @@ public struct WorkerSnapshot: Sendable {
     public var completion: Int
 }
 
+/// The flow table as it is now.
+public struct FlowSnapshot: Sendable {
+    public var counts = FlowCounts()
+    public var capacity: Int
+    public var bytes: Int
+}
+
 public struct BridgeSnapshot: Sendable {
     public var ports: [Side: PortSnapshot]
     public var workers: [WorkerSnapshot]
@@ -539,6 +555,8 @@ public struct BridgeSnapshot: Sendable {
     /// What no worker judged: `received` is what came, and what became of it.
     public var kernel: [Side: DirectionCounts]
     public var ruleHits: [String: UInt64]
+    /// Of all workers; nil: no flows are kept.
+    public var flows: FlowSnapshot?
     public var failures: [FailureEpisodes]
 }
 
@@ -574,9 +592,15 @@ extension Bridge {
             directions[side] = sum
             kernel[side] = program.counts(side)
         }
+        var flowSnapshot: FlowSnapshot?
+        if let flows {
+            var snapshot = FlowSnapshot(capacity: flows.capacity, bytes: flows.bytes)
+            for thread in threads { snapshot.counts += thread.counters.flows }
+            flowSnapshot = snapshot
+        }
         return BridgeSnapshot(
             ports: ports, workers: threads.map(\.snapshot), directions: directions, kernel: kernel,
-            ruleHits: publisher.hits().merging(program.ruleHits(), uniquingKeysWith: &+), failures: program.episodes())
+            ruleHits: publisher.hits().merging(program.ruleHits(), uniquingKeysWith: &+), flows: flowSnapshot, failures: program.episodes())
     }
 }
 

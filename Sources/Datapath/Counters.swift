@@ -79,7 +79,8 @@ struct WorkerCounters {
     /// What a worker shows of itself.
     enum Gauge: Int {
         case polls, sleeps, kicks, kickErrors, freeFrames
-        static let count = 5
+        case flowsMade, flowsEnded, flowsPickedUp, flowsPushedOut, flowsRefused, flowsCut, flowsContended
+        static let count = 12
     }
 
     static func allocate() -> WorkerCounters {
@@ -128,7 +129,29 @@ struct WorkerCounters {
     @inline(__always)
     func set(_ gauge: Gauge, _ value: UInt64) { base[2 &* Self.perSide &+ gauge.rawValue].set(value) }
 
+    func set(_ flows: FlowCounts) {
+        set(.flowsMade, flows.made)
+        set(.flowsEnded, flows.ended)
+        set(.flowsPickedUp, flows.pickedUp)
+        set(.flowsPushedOut, flows.pushedOut)
+        set(.flowsRefused, flows.refused)
+        set(.flowsCut, flows.cut)
+        set(.flowsContended, flows.contended)
+    }
+
     // MARK: Reading, on the control side
+
+    var flows: FlowCounts {
+        var counts = FlowCounts()
+        counts.made = value(.flowsMade)
+        counts.ended = value(.flowsEnded)
+        counts.pickedUp = value(.flowsPickedUp)
+        counts.pushedOut = value(.flowsPushedOut)
+        counts.refused = value(.flowsRefused)
+        counts.cut = value(.flowsCut)
+        counts.contended = value(.flowsContended)
+        return counts
+    }
 
     func value(_ gauge: Gauge) -> UInt64 { base[2 * Self.perSide + gauge.rawValue].count }
 

@@ -10,8 +10,18 @@ struct Heartbeat {
     init(_ word: UnsafeMutablePointer<Atomic<UInt64>>) { self.word = word }
 
     /// By the coarse clock, which costs a few ns; its steps of up to 10 ms are small beside the deadline.
+    ///
+    /// - Returns: the time, in ns.
+    @discardableResult
     @inline(__always)
-    func beat() { word.pointee.store(clinux_monotonic_coarse(), ordering: .relaxed) }
+    func beat() -> UInt64 {
+        let now = clinux_monotonic_coarse()
+        word.pointee.store(now, ordering: .relaxed)
+        return now
+    }
+
+    /// When the first frame came after `fallAsleep`, or the last beat; 0: none came.
+    var last: UInt64 { word.pointee.load(ordering: .relaxed) }
 
     /// The next frame sets the clock running: a worker that does not wake up is found out as soon as it is missed.
     func fallAsleep() { word.pointee.store(0, ordering: .sequentiallyConsistent) }

@@ -39,13 +39,23 @@ struct Worker: ~Copyable {
     private let burst: Burst
     private let judgeMemory = JudgeMemory()
     private let scratch: JudgeScratch
+    private let flows: FlowTable?
+    /// Of `flows`, where the loop finds it without a reference.
+    private let flowView: FlowView
+    private let keepsFlows: Bool
+    private let flowMemory = FlowMemory()
+    private let flowScratch: FlowScratch
+    private var clock: FlowClock
+    private var sweepPosition: UInt64
 
     /// - Parameters:
     ///   - inside, outside: sockets of queues of each port, at least one of each; taken over.
     ///   - latencyTag: marks frames that carry a time; not 0.
+    ///   - flows: what has gone before; nil: the rules alone judge.
+    ///   - grace: seconds in which replies pass unasked, counted from `beginGrace`.
     init(
         index: Int, frames: consuming FrameMemory, sockets: UnsafeMutablePointer<WorkerSocket>, insideCount: Int,
-        outsideCount: Int, published: PublishedTable, counters: WorkerCounters, latencyTag: UInt16
+        outsideCount: Int, published: PublishedTable, counters: WorkerCounters, latencyTag: UInt16, flows: FlowTable? = nil, grace: Int = 0
     ) {
         self.index = index
         self.sockets = sockets
@@ -59,6 +69,14 @@ struct Worker: ~Copyable {
         latency = .allocate(sockets: insideCount + outsideCount, burst: burstCapacity, tag: latencyTag)
         burst = Burst()
         scratch = judgeMemory.scratch
+        self.flows = flows
+        keepsFlows = flows != nil
+        flowView = flows?.view ?? FlowTable.none.view
+        flowScratch = flowMemory.scratch
+        let never = FlowTick(rawValue: 0)
+        clock = FlowClock(now: never, graceBegan: never, grace: grace > 0 ? FlowTick.ticks(seconds: grace) : 0)
+        // Each worker begins elsewhere.
+        sweepPosition = UInt64(index) &* 0x9E37_79B9
     }
 
     deinit {
@@ -96,6 +114,39 @@ struct Worker: ~Copyable {
         counters.count(.polls)
         counters.set(.freeFrames, UInt64(frames.freeCount))
         return handled
+    }
+
+    // MARK: - Time
+
+    /// Tells the time, now and then: flows are counted in ticks of 67 ms. What is over is forgotten on the way.
+    ///
+    /// - Parameter nanoseconds: of CLOCK_MONOTONIC_COARSE.
+    #if !DEBUG
+    @_noLocks @_noAllocation
+    #endif
+    @inline(__always)
+    mutating func tell(_ nanoseconds: UInt64) {
+        clock.now = FlowTick(nanoseconds: nanoseconds)
+        guard keepsFlows else { return }
+        flowView.sweep(sweepPosition, clock.now, flowScratch.counts)
+        sweepPosition &+= 1
+        counters.set(flowScratch.counts.pointee)
+    }
+
+    /// Nobody watched until now: for a while flows that are not known get the benefit of the doubt.
+    mutating func beginGrace(_ nanoseconds: UInt64) {
+        clock.now = FlowTick(nanoseconds: nanoseconds)
+        clock.graceBegan = clock.now
+    }
+
+    /// Forgets what is over in all of the table; before a sleep.
+    mutating func sweepSome() {
+        guard keepsFlows else { return }
+        for _ in 0..<min(flowView.bucketCount, 512) {
+            flowView.sweep(sweepPosition, clock.now, flowScratch.counts)
+            sweepPosition &+= 1
+        }
+        counters.set(flowScratch.counts.pointee)
     }
 
     // MARK: - One burst
@@ -146,6 +197,11 @@ struct Worker: ~Copyable {
         judgeBurst(
             publication.pointee.table, frames: burst.frames, headers: burst.headers, count: frameCount, from: side, scratch: scratch,
             verdicts: burst.verdicts)
+        if keepsFlows {
+            trackBurst(
+                publication.pointee.table, flowView, frames: burst.frames, available: firstLengths, headers: burst.headers,
+                count: frameCount, clock, flowScratch, verdicts: burst.verdicts)
+        }
         return timed
     }
 

@@ -45,6 +45,8 @@ final class WorkerThread: @unchecked Sendable {
     private let stopped: UnsafeMutablePointer<Atomic<Bool>>
     private let isToEnd = Atomic<Bool>(false)
     private let isToRest = Atomic<Bool>(false)
+    /// Silence after which others may have let frames pass, ns.
+    private let unwatched = Atomic<UInt64>(.max)
     private let threadID = Atomic<Int32>(0)
     private let pinError = Atomic<Int32>(0)
     private var thread = pthread_t()
@@ -122,6 +124,9 @@ final class WorkerThread: @unchecked Sendable {
         lookUp()
     }
 
+    /// - Parameter silence: ns after which frames pass without this worker; nil: they never do.
+    func setUnwatched(after silence: UInt64?) { unwatched.store(silence ?? .max, ordering: .relaxed) }
+
     /// Has the thread leave its loop, or its sleep.
     private func lookUp() {
         stopped.pointee.store(true, ordering: .releasing)
@@ -144,13 +149,22 @@ final class WorkerThread: @unchecked Sendable {
 
         var waiting = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         waiting.append(pollfd(fd: wake, events: Int16(POLLIN), revents: 0))
+        worker.pointee.beginGrace(clinux_monotonic_coarse())
+        var rested = false
         while true {
             // Cleared before the words are read: a change that comes later sets it again.
             _ = stopped.pointee.exchange(false, ordering: .acquiring)
             if isToEnd.load(ordering: .relaxed) { break }
-            let limit = idle == .sleep || isToRest.load(ordering: .relaxed) ? 1 : idle == .spin ? Int.max : emptyTurnsBeforeSleep
-            heartbeat.beat()
-            if pollWhileBusy(worker, until: stopped, heartbeat, turnsPerCheck: turnsPerCheck, limit: limit) { continue }
+            let rests = isToRest.load(ordering: .relaxed)
+            let limit = idle == .sleep || rests ? 1 : idle == .spin ? Int.max : emptyTurnsBeforeSleep
+            let now = heartbeat.beat()
+            // The kernel has judged until now.
+            if rested && !rests { worker.pointee.beginGrace(now) }
+            rested = rests
+            if pollWhileBusy(
+                worker, until: stopped, heartbeat, turnsPerCheck: turnsPerCheck, limit: limit, unwatched: unwatched.load(ordering: .relaxed))
+            { continue }
+            worker.pointee.sweepSome()
             counters.count(.sleeps)
             published.goOffline()
             heartbeat.fallAsleep()
@@ -159,7 +173,10 @@ final class WorkerThread: @unchecked Sendable {
                 var told: UInt64 = 0
                 _ = read(wake, &told, 8)
             }
-            heartbeat.beat()
+            let called = heartbeat.last
+            let woken = heartbeat.beat()
+            worker.pointee.tell(woken)
+            if called != 0, woken &- called > unwatched.load(ordering: .relaxed) { worker.pointee.beginGrace(woken) }
             published.goOnline()
             worker.pointee.retryStuckPorts()
         }
@@ -178,10 +195,11 @@ final class WorkerThread: @unchecked Sendable {
 #endif
 private func pollWhileBusy(
     _ worker: UnsafeMutablePointer<Worker>, until stopped: UnsafeMutablePointer<Atomic<Bool>>, _ heartbeat: Heartbeat,
-    turnsPerCheck: Int, limit: Int
+    turnsPerCheck: Int, limit: Int, unwatched: UInt64
 ) -> Bool {
     var empty = 0
     var turns = 0
+    var last = heartbeat.last
     while empty < limit {
         if worker.pointee.poll() > 0 {
             empty = 0
@@ -191,7 +209,11 @@ private func pollWhileBusy(
         }
         turns &+= 1
         if turns % turnsPerCheck == 0 {
-            heartbeat.beat()
+            let now = heartbeat.beat()
+            worker.pointee.tell(now)
+            // Somebody took the processor away for so long that the kernel judged.
+            if now &- last > unwatched { worker.pointee.beginGrace(now) }
+            last = now
             if stopped.pointee.load(ordering: .relaxed) { return true }
         }
     }

@@ -1,4 +1,4 @@
-// What the parser says of one frame: everything a verdict needs, in 48 bytes.
+// What the parser says of one frame: everything a verdict needs, in 56 bytes.
 
 /// What a frame is, which decides how it is judged.
 @frozen
@@ -54,9 +54,22 @@ public struct FrameHeaders: Sendable {
     /// Where the network header begins in the frame: 14, 18 or 22.
     public var networkOffset: UInt8
     public var marks: FrameMarks
-    /// ARP and neighbour discovery: the link-layer address claimed for `source`, in the
-    /// low 48 bits; 0 if none is claimed.
-    public var claimedMAC: MACAddress
+    /// Where the transport header begins in the frame, that of the packet inside for an ICMP error; 0 if there is none.
+    public var transportOffset: UInt16
+    /// By form: `claimedMAC` or `fragment`.
+    public var detail: UInt64
+
+    /// ARP and neighbour discovery: the link-layer address claimed for `source`; 0 if none is claimed.
+    @inlinable public var claimedMAC: MACAddress {
+        get { MACAddress(rawValue: detail) }
+        set { detail = newValue.rawValue }
+    }
+
+    /// IP with a mark of a fragment: its place in the datagram.
+    @inlinable public var fragment: FragmentPlace {
+        get { FragmentPlace(rawValue: detail) }
+        set { detail = newValue.rawValue }
+    }
 
     @inlinable
     public init() {
@@ -72,6 +85,31 @@ public struct FrameHeaders: Sendable {
         tcpFlags = TCPFlags(rawValue: 0)
         networkOffset = 14
         marks = FrameMarks(rawValue: 0)
-        claimedMAC = MACAddress(rawValue: 0)
+        transportOffset = 0
+        detail = 0
     }
+}
+
+/// Which part of which datagram a fragment is.
+///
+///      63            32 31        16 15         0
+///     ┌────────────────┬────────────┬────────────┐
+///     │ identification │ end        │ start │more│ start is a multiple of 8, so its lowest bit is free
+///     └────────────────┴────────────┴────────────┘
+@frozen
+public struct FragmentPlace: RawRepresentable, Hashable, Sendable {
+    public var rawValue: UInt64
+    @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// - Parameters: `start` and `end` in bytes of the datagram's payload, `end` ≤ 65535.
+    @inlinable public init(identification: UInt32, start: Int, end: Int, isLast: Bool) {
+        rawValue =
+            UInt64(identification) << 32 | UInt64(UInt16(truncatingIfNeeded: end)) << 16
+            | UInt64(UInt16(truncatingIfNeeded: start)) | (isLast ? 0 : 1)
+    }
+
+    @inlinable public var identification: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) }
+    @inlinable public var start: Int { Int(rawValue & 0xFFF8) }
+    @inlinable public var end: Int { Int(rawValue >> 16 & 0xFFFF) }
+    @inlinable public var isLast: Bool { rawValue & 1 == 0 }
 }

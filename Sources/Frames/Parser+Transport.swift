@@ -9,6 +9,8 @@
 func parseTransport(
     _ frame: WireReader, _ at: Int, _ length: Int, _ headers: inout FrameHeaders
 ) -> Cause {
+    // An IPv6 chain is at most six headers of 2048 bytes.
+    headers.transportOffset = UInt16(truncatingIfNeeded: at)
     let proto = headers.ipProtocol
     if proto == .tcp { return parseTCP(frame, at, length, &headers) }
     if proto == .udp { return parseUDP(frame, at, length, &headers) }
@@ -181,6 +183,7 @@ private func parseEmbedded(
     guard headers.source == receiver, sender == nil || sender == headers.destination else { return .icmpErrorUnrelated }
     headers.sourcePort = Port(rawValue: 0)
     headers.destinationPort = Port(rawValue: 0)
+    headers.transportOffset = UInt16(truncatingIfNeeded: transport)
     let proto = headers.ipProtocol
     if proto.hasPorts {
         headers.sourcePort = Port(rawValue: frame.word16(transport))

@@ -170,8 +170,8 @@ private func parseIPv4(
     let fragmentField = frame.word16(offset &+ 6)
     if fragmentField & 0x3FFF != 0 {
         let cause = markFragment(
-            fragmentOffset: Int(fragmentField & 0x1FFF) &* 8, more: fragmentField & 0x2000 != 0,
-            length: length, &headers)
+            UInt32(frame.word16(offset &+ 4)), fragmentOffset: Int(fragmentField & 0x1FFF) &* 8,
+            more: fragmentField & 0x2000 != 0, length: length, &headers)
         if cause != .none { return cause }
         if headers.marks.contains(.laterFragment) { return .none }
     }
@@ -204,11 +204,13 @@ private func checkIPv4Options(_ frame: WireReader, _ start: Int, _ end: Int) -> 
 /// - Parameter length: bytes of payload in this fragment.
 @inline(never)
 private func markFragment(
-    fragmentOffset: Int, more: Bool, length: Int, _ headers: inout FrameHeaders
+    _ identification: UInt32, fragmentOffset: Int, more: Bool, length: Int, _ headers: inout FrameHeaders
 ) -> Cause {
     guard length > 0, !more || length % 8 == 0, fragmentOffset &+ length <= 0xFFFF else {
         return .fragmentLength
     }
+    headers.fragment = FragmentPlace(
+        identification: identification, start: fragmentOffset, end: fragmentOffset &+ length, isLast: !more)
     if fragmentOffset == 0 {
         headers.marks.insert(.firstFragment)
         return .none
@@ -287,7 +289,7 @@ private func walkExtensions(
             if field & 0xFFF9 != 0 {
                 next = following
                 let cause = markFragment(
-                    fragmentOffset: Int(field & 0xFFF8), more: field & 1 != 0,
+                    frame.word32(at &+ 4), fragmentOffset: Int(field & 0xFFF8), more: field & 1 != 0,
                     length: end &- at &- 8, &headers)
                 if cause != .none { return cause }
                 if headers.marks.contains(.laterFragment) { return .none }

@@ -11,6 +11,7 @@ public struct PolicyDocument: Sendable {
     public var devices: [Device]
     public var rules: [Rule]
     public var failing = FailurePlan()
+    public var flows = FlowPlan()
 
     /// A machine with its addresses.
     public struct Device: Sendable {
@@ -38,6 +39,7 @@ public struct PolicyDocument: Sendable {
         public var isMonitored: Bool
         /// Seconds since 1970; nil: for ever.
         public var expires: Int64?
+        public var flows = FlowOptions()
         public var location: SourceLocation
 
         public func isExpired(at now: Int64) -> Bool { expires.map { $0 <= now } ?? false }
@@ -57,7 +59,7 @@ extension PolicyDocument {
             rules.append(
                 AllowRule(
                     clients: rule.clients, servers: rule.servers, services: rule.services, vlans: rule.vlans,
-                    clientSide: ignoringSides ? nil : rule.side))
+                    clientSide: ignoringSides ? nil : rule.side, flows: rule.flows))
             names.append(rule.id)
         }
         var bindings: [AddressBinding] = []
@@ -67,7 +69,8 @@ extension PolicyDocument {
             }
         }
         return CompiledPolicy(
-            source: AllowlistSource(mode: mode ?? self.mode, rules: rules, etherTypes: etherTypes, bindings: bindings),
+            source: AllowlistSource(mode: mode ?? self.mode, rules: rules, etherTypes: etherTypes, bindings: bindings,
+                fullPasses: failing.fullPasses),
             ruleNames: names)
     }
 

@@ -25,6 +25,8 @@ public struct PolicyReader {
     private var groupEntries: [String: (entry: TOMLEntry, members: [TOMLValue])] = [:]
     private var groups: [String: [AddressPrefix]] = [:]
     private var services: [String: [ServiceRange]] = [:]
+    /// What rules ask of their flows if they do not say otherwise.
+    private var flowOptions = FlowOptions()
     private let now: Int64
 
     /// - Parameters:
@@ -56,7 +58,7 @@ public struct PolicyReader {
         }
         guard case .table(let entries) = root.content else { return nil }
         let table = Table(entries)
-        checkKeys(table, ["version", "name", "mode", "datapath", "on_failure", "ethertypes", "devices", "groups", "services", "allow"], of: "a policy")
+        checkKeys(table, ["version", "name", "mode", "datapath", "on_failure", "state", "ethertypes", "devices", "groups", "services", "allow"], of: "a policy")
 
         if let version = table["version"] {
             if case .integer(let number) = version.content, number == 1 {} else {
@@ -68,12 +70,14 @@ public struct PolicyReader {
         let name = table["name"].flatMap { string($0, "name") } ?? "unnamed"
         let mode = table["mode"].flatMap { readMode($0) } ?? .enforce
         let etherTypes = table["ethertypes"].map { readEtherTypes($0) } ?? [.arp]
+        let flows = table["state"].map { readState($0) } ?? FlowPlan()
         if let value = table["devices"] { readDevices(value) }
         if let value = table["services"] { readServices(value) }
         if let value = table["groups"] { readGroups(value) }
         let rules = table["allow"].map { readRules($0) } ?? []
         var document = PolicyDocument(
             name: name, mode: mode, etherTypes: etherTypes, devices: deviceOrder.compactMap { devices[$0] }, rules: rules)
+        document.flows = flows
         if let value = table["on_failure"] { document.failing = readFailing(value) }
         if let value = table["datapath"] { document.failing.onlyKernel = readDatapath(value) }
         return document
@@ -147,13 +151,17 @@ public struct PolicyReader {
 
     /// One word for all causes, or a table by cause; what it leaves out is closed.
     private mutating func readFailing(_ value: TOMLValue) -> FailurePlan {
-        guard case .table(let entries) = value.content else { return FailurePlan(FailureActions(readAction(value, "on_failure"))) }
+        guard case .table(let entries) = value.content else {
+            let action = readAction(value, "on_failure")
+            return FailurePlan(FailureActions(action), fullPasses: action != .closed)
+        }
         let table = Table(entries)
-        checkKeys(table, ["starting", "worker_dead", "stopping", "deadline_ms"], of: "on_failure")
+        checkKeys(table, ["starting", "worker_dead", "stopping", "flow_table_full", "deadline_ms"], of: "on_failure")
         var plan = FailurePlan()
         if let action = table["starting"] { plan.actions.starting = readAction(action, "on_failure.starting") }
         if let action = table["worker_dead"] { plan.actions.workerDead = readAction(action, "on_failure.worker_dead") }
         if let action = table["stopping"] { plan.actions.stopping = readAction(action, "on_failure.stopping") }
+        if let action = table["flow_table_full"] { plan.fullPasses = readAction(action, "on_failure.flow_table_full") != .closed }
         if let deadline = table["deadline_ms"] {
             if case .integer(let number) = deadline.content, FailurePlan.deadlines.contains(Int(clamping: number)) {
                 plan.deadline = Int(number)
@@ -171,6 +179,50 @@ public struct PolicyReader {
                 "unknown datapath \"\(text)\"", at: value.location, nearest(text, among: ["kernel", "worker"]) ?? "use worker or kernel")
         }
         return text == "kernel"
+    }
+
+    // MARK: - Flows
+
+    /// Of the whole policy: the size of the flow table, and what holds for rules that do not say otherwise.
+    private mutating func readState(_ value: TOMLValue) -> FlowPlan {
+        var plan = FlowPlan()
+        guard case .table(let entries) = value.content else {
+            expect("a table", "state", value, "write [state]")
+            return plan
+        }
+        let table = Table(entries)
+        checkKeys(table, ["flows", "tcp", "midstream", "reply_s"], of: "state")
+        if let flows = table["flows"] { plan.flows = integer(flows, "state.flows", 0...FlowTable.most) ?? plan.flows }
+        flowOptions = readFlowOptions(table, flowOptions)
+        plan.graceSeconds = flowOptions.replySeconds
+        return plan
+    }
+
+    private mutating func readFlowOptions(_ table: Table, _ usual: FlowOptions) -> FlowOptions {
+        var options = usual
+        if let value = table["tcp"], let text = string(value, "tcp") {
+            if text != "strict", text != "loose" {
+                diagnostics.error(
+                    "unknown tcp \"\(text)\"", at: value.location, nearest(text, among: ["strict", "loose"]) ?? "use strict or loose")
+            }
+            options.isStrict = text == "strict"
+        }
+        if let value = table["midstream"] { options.picksUp = boolean(value, "midstream") ?? options.picksUp }
+        // A day: longer, and the word "recent" means nothing.
+        if let value = table["reply_s"] { options.replySeconds = integer(value, "reply_s", 1...86_400) ?? options.replySeconds }
+        return options
+    }
+
+    private mutating func integer(_ value: TOMLValue, _ name: String, _ range: ClosedRange<Int>) -> Int? {
+        if case .integer(let number) = value.content, range.contains(Int(clamping: number)) { return Int(number) }
+        expect("a number from \(range.lowerBound) to \(range.upperBound)", name, value)
+        return nil
+    }
+
+    private mutating func boolean(_ value: TOMLValue, _ name: String) -> Bool? {
+        if case .boolean(let answer) = value.content { return answer }
+        expect("true or false", name, value)
+        return nil
     }
 
     private mutating func readEtherTypes(_ value: TOMLValue) -> [EtherType] {
@@ -433,7 +485,8 @@ public struct PolicyReader {
         _ table: Table, _ location: SourceLocation, _ ids: inout [String: SourceLocation]
     ) -> PolicyDocument.Rule? {
         checkKeys(
-            table, ["id", "from", "to", "service", "purpose", "owner", "vlan", "side", "mode", "expires"], of: "a rule")
+            table, ["id", "from", "to", "service", "purpose", "owner", "vlan", "side", "mode", "expires", "tcp", "midstream", "reply_s", "ftp_data"],
+            of: "a rule")
         var id = ""
         if let value = table["id"] {
             id = string(value, "id") ?? ""
@@ -475,13 +528,18 @@ public struct PolicyReader {
         } else {
             missing("service")
         }
+        var flows = readFlowOptions(table, flowOptions)
+        if let value = table["ftp_data"] { flows.expectsData = boolean(value, "ftp_data") ?? false }
+        if flows.expectsData, !ranges.contains(where: { $0.ipProtocol == .tcp }) {
+            diagnostics.error("\(label) has ftp_data, but no TCP service", at: location, "add service = \"ftp\"")
+        }
         let rule = PolicyDocument.Rule(
             id: id, from: endpoints["from"]?.names ?? [], to: endpoints["to"]?.names ?? [], service: serviceNames,
             clients: endpoints["from"]?.prefixes ?? [], servers: endpoints["to"]?.prefixes ?? [],
             services: ranges, purpose: table["purpose"].flatMap { string($0, "purpose") },
             owner: table["owner"].flatMap { string($0, "owner") }, vlans: table["vlan"].map { readVLANs($0) } ?? [],
             side: table["side"].flatMap { readSide($0) }, isMonitored: table["mode"].map { readRuleMode($0) } ?? false,
-            expires: table["expires"].flatMap { readExpiry($0) }, location: location)
+            expires: table["expires"].flatMap { readExpiry($0) }, flows: flows, location: location)
         checkMatchable(rule, label)
         return rule
     }

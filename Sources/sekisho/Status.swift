@@ -82,6 +82,15 @@ extension StatusReport {
                 Output.table(
                     causes.map { [$0.cause, Output.grouped($0.frames), $0.text] }, header: [title, "frames", "why"], numbers: [1]))
         }
+        if let flows {
+            var notes = ["\(Output.grouped(flows.now)) flows of \(Output.grouped(UInt64(flows.capacity)))"]
+            if flows.pickedUp > 0 { notes.append("\(Output.grouped(flows.pickedUp)) taken up in mid-stream") }
+            if flows.pushedOut > 0 { notes.append("\(Output.grouped(flows.pushedOut)) tentative ones pushed out") }
+            if flows.cut > 0 { notes.append("\(Output.grouped(flows.cut)) cut with their rule") }
+            var line = "  " + notes.joined(separator: ", ")
+            if flows.refused > 0 { line += Output.coloured(", \(Output.grouped(flows.refused)) found no room", .red) }
+            lines.append(line)
+        }
         if !rules.isEmpty {
             let shown = rules.sorted { $0.frames > $1.frames }.prefix(20)
             var table = Output.table(

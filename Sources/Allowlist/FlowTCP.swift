@@ -1,0 +1,334 @@
+// A TCP connection from its SYN to its end.
+//
+//   opening ─SYN-ACK─► accepted ─ACK─► established ─FIN─► halfClosed ─FIN─► closing
+//   pickedUp ─both directions fit─► established                    any ─RST─► reset
+//
+// Whatever the rule asks: a SYN-ACK must answer a SYN. Under `tcp = "strict"` every segment must lie in the windows that
+// the two ends have opened (after G. van Rooij, as in nf_conntrack), and a RST must name the very next byte, as RFC 5961 asks
+// of receivers. A connection whose beginning nobody saw is taken up where it is, unless the rule refuses that.
+
+import Frames
+
+/// What a verdict needs of a segment.
+private struct Segment {
+    let sequence: UInt32
+    let acknowledgement: UInt32
+    let window: UInt32
+    /// Sequence numbers it takes: payload, SYN, FIN.
+    let length: UInt32
+    var end: UInt32 { sequence &+ length }
+}
+
+/// `a` lies behind `b` in the circle of sequence numbers.
+@inline(__always)
+private func isAfter(_ a: UInt32, _ b: UInt32) -> Bool { Int32(bitPattern: a &- b) > 0 }
+
+/// The largest shift of a window (RFC 7323 2.3): what is assumed where the SYNs were not seen.
+private let largestScale: UInt8 = 14
+
+/// An ACK may lag behind by a window, or by this where the window is smaller (MAXACKWINDOW of van Rooij and Linux).
+private let leastAckWindow: UInt32 = 66000
+
+extension Flow {
+    @inline(__always)
+    private func word32(_ offset: Int) -> UInt32 {
+        UInt32(bigEndian: frame.loadUnaligned(fromByteOffset: Int(headers.pointee.transportOffset) &+ offset, as: UInt32.self))
+    }
+
+    /// The parser proved 20 bytes of TCP header, and that the lengths fit each other.
+    @inline(__always)
+    private func segment() -> Segment {
+        let transport = Int(headers.pointee.transportOffset)
+        let network = Int(headers.pointee.networkOffset)
+        let field = headers.pointee.form == .ipv6 ? 4 : 2
+        let length = Int(UInt16(bigEndian: frame.loadUnaligned(fromByteOffset: network &+ field, as: UInt16.self)))
+        let end = network &+ length &+ (headers.pointee.form == .ipv6 ? 40 : 0)
+        let words = word32(12)
+        let payload = end &- transport &- Int(words &>> 28) &* 4
+        let flags = headers.pointee.tcpFlags.rawValue
+        return Segment(
+            sequence: word32(4), acknowledgement: flags & TCPFlags.ack.rawValue != 0 ? word32(8) : 0, window: words & 0xFFFF,
+            length: UInt32(truncatingIfNeeded: payload) &+ UInt32(flags & 1) &+ UInt32(flags &>> 1 & 1))
+    }
+
+    @inline(__always)
+    func tcp(_ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, isReply: Bool) -> Cause {
+        let flags = headers.pointee.tcpFlags
+        let segment = segment()
+        // All but a few in a thousand.
+        if let entry, flags.rawValue & (TCPFlags.syn.rawValue | TCPFlags.rst.rawValue) == 0 {
+            return goOn(entry, rule, segment, flags)
+        }
+        return turn(entry, rule, segment, flags)
+    }
+
+    // MARK: - Beginning and end
+
+    @inline(never)
+    private func turn(
+        _ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment, _ flags: TCPFlags
+    ) -> Cause {
+        if flags.opensConnection { return open(entry, rule, segment) }
+        if flags.contains(.syn) { return accept(entry, rule, segment) }
+        if flags.contains(.rst) { return reset(entry, rule, segment, flags) }
+        return pickUp(rule, segment)
+    }
+
+    /// A SYN, which the rules allow in this direction.
+    private func open(_ known: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment) -> Cause {
+        if let known {
+            switch known.pointee.stage {
+            case .opening where known.client == sender, .closing, .reset: break
+            default:
+                // It may be forged, or a client that has forgotten: what there is stays until the server answers it (RFC 5961 4).
+                known.pointee.synSequence = segment.sequence
+                known.pointee.marks.insert(.hasSYN)
+                return .none
+            }
+        }
+        guard let entry = make(key.pointee, place, rule, .opening, FlowTimeouts.opening) else { return whenFull }
+        begin(entry, segment)
+        return .none
+    }
+
+    private func begin(_ entry: UnsafeMutablePointer<FlowEntry>, _ segment: Segment) {
+        entry.pointee.marks.insert(.seen(sender))
+        entry.pointee.marks.insert(.hasSYN)
+        if sender == 1 { entry.pointee.marks.insert(.clientIsGreater) }
+        entry.pointee.synSequence = segment.sequence
+        entry.half(sender).pointee = TCPHalf(
+            end: segment.end, limit: segment.end, window: max(segment.window, 1), acknowledged: 0)
+        entry.setScale(sender, scaleOffered() ?? UInt8.max)
+    }
+
+    /// A SYN-ACK: it must answer a SYN, or repeat what it answered before.
+    private func accept(_ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment) -> Cause {
+        guard let entry else {
+            let isExcused = rule.pointee.picksUp && clock.isGrace || mayHaveFoundNoRoom
+            return isExcused ? .none : .synAckUnasked
+        }
+        // A SYN may carry data (RFC 7413); all or none of it is acknowledged.
+        let first = entry.pointee.synSequence &+ 1
+        let data = entry.pointee.stage == .opening ? entry.half(receiver).pointee.end &- first : 0
+        if entry.pointee.marks.contains(.hasSYN), entry.pointee.marks.contains(.seen(receiver)), segment.acknowledgement &- first <= data {
+            if entry.pointee.stage != .opening { forgetFor(newSYN: entry) }
+            entry.pointee.stage = .accepted
+            entry.pointee.marks.remove(.hasSYN)
+            entry.pointee.marks.insert(.seen(sender))
+            entry.half(sender).pointee = TCPHalf(
+                end: segment.end, limit: segment.end, window: max(segment.window, 1), acknowledged: segment.acknowledgement)
+            // Both must have offered a scale, or neither has one (RFC 7323 1.3).
+            let theirs = scaleOffered() ?? UInt8.max, ours = UInt8(truncatingIfNeeded: entry.scale(receiver))
+            let isScaled = theirs != UInt8.max && ours != UInt8.max
+            entry.setScale(sender, isScaled ? theirs : 0)
+            entry.setScale(receiver, isScaled ? ours : 0)
+            // Windows in SYNs are never scaled.
+            entry.half(receiver).pointee.limit = segment.acknowledgement &+ max(segment.window, 1)
+            entry.pointee.timeout = FlowTimeouts.opening
+            renew(entry, rule)
+            return .none
+        }
+        let hasBoth = entry.pointee.marks.contains(.bothSeen) && entry.pointee.stage != .pickedUp
+        if entry.client == receiver, hasBoth, segment.end == entry.half(sender).pointee.end || entry.pointee.stage == .established,
+            isInWindow(entry, segment)
+        { return .none }
+        return rule.pointee.picksUp && clock.isGrace ? .none : .synAckUnasked
+    }
+
+    /// The server has answered a SYN that came while an older connection was there: that one is no more.
+    private func forgetFor(newSYN entry: UnsafeMutablePointer<FlowEntry>) {
+        let end = entry.pointee.synSequence &+ 1
+        entry.pointee.marks = .isTentative
+        entry.pointee.marks.insert(.hasSYN)
+        entry.pointee.marks.insert(.seen(receiver))
+        if receiver == 1 { entry.pointee.marks.insert(.clientIsGreater) }
+        entry.half(receiver).pointee = TCPHalf(end: end, limit: end, window: 65535, acknowledged: 0)
+        // Its options have gone by.
+        entry.setScale(receiver, largestScale)
+    }
+
+    private func reset(
+        _ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment, _ flags: TCPFlags
+    ) -> Cause {
+        guard let entry else {
+            let isExcused = rule.pointee.picksUp && !rule.pointee.isStrict || rule.pointee.picksUp && clock.isGrace || mayHaveFoundNoRoom
+            return isExcused ? .none : .tcpUntracked
+        }
+        if rule.pointee.isStrict, !clock.isGrace, entry.pointee.stage != .pickedUp, !isExact(entry, segment, flags) { return .tcpReset }
+        if entry.pointee.stage != .reset {
+            entry.pointee.stage = .reset
+            entry.pointee.timeout = FlowTimeouts.reset
+            renew(entry, rule)
+        }
+        entry.pointee.marks.insert(.isTentative)
+        return .none
+    }
+
+    /// A RST that its receiver must believe: at the next byte it expects, or at the last one its sender sent; or the refusal of a SYN.
+    private func isExact(_ entry: UnsafeMutablePointer<FlowEntry>, _ segment: Segment, _ flags: TCPFlags) -> Bool {
+        let own = entry.half(sender), other = entry.half(receiver)
+        if entry.pointee.stage == .opening, entry.client == receiver {
+            return flags.contains(.ack) && segment.acknowledgement &- (entry.pointee.synSequence &+ 1)
+                <= other.pointee.end &- (entry.pointee.synSequence &+ 1)
+        }
+        // Of a new SYN that the server refuses while the old connection is still here.
+        if entry.pointee.marks.contains(.hasSYN), flags.contains(.ack), segment.acknowledgement == entry.pointee.synSequence &+ 1 { return true }
+        // The answer of a host that knows nothing of the connection: at what the other one has acknowledged.
+        return segment.sequence == own.pointee.end || segment.sequence == other.pointee.acknowledged
+    }
+
+    /// A segment of a connection that is not known.
+    @inline(never)
+    private func pickUp(_ rule: UnsafePointer<FlowRule>, _ segment: Segment) -> Cause {
+        guard rule.pointee.picksUp else { return mayHaveFoundNoRoom ? .none : .tcpUntracked }
+        guard let entry = make(key.pointee, place, rule, .pickedUp, FlowTimeouts.pickedUp) else { return whenFull }
+        counts.pointee.pickedUp &+= 1
+        // Who the client is does not matter any more: SYNs are judged by the rules.
+        learn(entry, segment)
+        return .none
+    }
+
+    /// Takes what a segment says for true.
+    private func learn(_ entry: UnsafeMutablePointer<FlowEntry>, _ segment: Segment) {
+        entry.pointee.marks.insert(.seen(sender))
+        entry.setScale(sender, largestScale)
+        let window = max(segment.window, 1) &<< UInt32(largestScale)
+        entry.half(sender).pointee = TCPHalf(
+            end: segment.end, limit: segment.end &+ window, window: window, acknowledged: segment.acknowledgement)
+    }
+
+    // MARK: - In between
+
+    @inline(__always)
+    private func goOn(
+        _ entry: UnsafeMutablePointer<FlowEntry>, _ rule: UnsafePointer<FlowRule>, _ segment: Segment, _ flags: TCPFlags
+    ) -> Cause {
+        if entry.pointee.stage.rawValue < FlowStage.established.rawValue || entry.pointee.stage == .pickedUp {
+            let (cause, isSettled) = young(entry, rule, segment)
+            if isSettled { return cause }
+        } else if rule.pointee.isStrict, !isInWindow(entry, segment) {
+            guard clock.isGrace else { return .tcpWindow }
+            // Nobody watched for a while; what is said now counts.
+            entry.pointee.stage = .pickedUp
+            learn(entry, segment)
+            renew(entry, rule)
+            return .none
+        }
+        follow(entry, segment)
+        if flags.contains(.fin) { end(entry) }
+        renew(entry, rule)
+        return .none
+    }
+
+    /// A segment before the connection is established.
+    ///
+    /// - Returns: whether that is all; else the segment is followed like any other.
+    @inline(never)
+    private func young(
+        _ entry: UnsafeMutablePointer<FlowEntry>, _ rule: UnsafePointer<FlowRule>, _ segment: Segment
+    ) -> (Cause, isSettled: Bool) {
+        if entry.pointee.stage == .accepted {
+            if rule.pointee.isStrict, !isInWindow(entry, segment) { return (clock.isGrace ? .none : .tcpWindow, true) }
+            if entry.client == sender { establish(entry) }
+            return (.none, false)
+        }
+        if entry.pointee.stage == .opening {
+            // A server that still has an old connection answers a SYN with an ACK (RFC 9293 3.5.1, half-open connections).
+            if entry.client == receiver, segment.length == 0 { return (.none, true) }
+            // The SYN-ACK passed unseen, or never was.
+            guard rule.pointee.picksUp && (clock.isGrace || !rule.pointee.isStrict) else { return (.tcpWindow, true) }
+            entry.pointee.stage = .pickedUp
+            entry.pointee.timeout = FlowTimeouts.pickedUp
+        }
+        // Not yet held to anything: a forged segment that came first must not shut the connection out.
+        let other = entry.half(receiver).pointee
+        learn(entry, segment)
+        renew(entry, rule)
+        // Each has acknowledged about what the other has sent.
+        guard entry.pointee.marks.contains(.seen(receiver)), segment.acknowledgement != 0,
+            other.end &- segment.acknowledgement <= leastAckWindow || segment.acknowledgement &- other.end <= leastAckWindow,
+            segment.sequence &- other.acknowledged <= leastAckWindow || other.acknowledged &- segment.end <= leastAckWindow
+        else { return (.none, true) }
+        entry.half(receiver).pointee.limit = segment.acknowledgement &+ entry.half(sender).pointee.window
+        entry.half(sender).pointee.limit = other.acknowledged &+ other.window
+        if isAfter(segment.acknowledgement, other.end) { entry.half(receiver).pointee.end = segment.acknowledgement }
+        establish(entry)
+        return (.none, true)
+    }
+
+    private func establish(_ entry: UnsafeMutablePointer<FlowEntry>) {
+        entry.pointee.stage = .established
+        entry.pointee.marks.remove(.isTentative)
+        entry.pointee.timeout = FlowTimeouts.established
+    }
+
+    /// The four bounds of van Rooij.
+    @inline(__always)
+    private func isInWindow(_ entry: UnsafeMutablePointer<FlowEntry>, _ segment: Segment) -> Bool {
+        // A fragment does not tell how long its segment is.
+        if headers.pointee.marks.contains(.firstFragment) { return false }
+        let own = entry.half(sender), other = entry.half(receiver)
+        let lag = max(own.pointee.window, leastAckWindow)
+        return !isAfter(segment.sequence, own.pointee.limit)
+            && !isAfter(own.pointee.end &- other.pointee.window, segment.end)
+            && !isAfter(segment.acknowledgement, other.pointee.end)
+            && !isAfter(other.pointee.end &- lag, segment.acknowledgement)
+    }
+
+    /// Moves the windows on.
+    @inline(__always)
+    private func follow(_ entry: UnsafeMutablePointer<FlowEntry>, _ segment: Segment) {
+        let own = entry.half(sender), other = entry.half(receiver)
+        let window = segment.window &<< (entry.scale(sender) & 15)
+        if isAfter(segment.end, own.pointee.end) { own.pointee.end = segment.end }
+        if window > own.pointee.window { own.pointee.window = window }
+        if isAfter(segment.acknowledgement, own.pointee.acknowledged) { own.pointee.acknowledged = segment.acknowledgement }
+        // A probe of a closed window carries one byte (RFC 9293 3.8.6.1).
+        let limit = segment.acknowledgement &+ max(window, 1)
+        if isAfter(limit, other.pointee.limit) { other.pointee.limit = limit }
+    }
+
+    @inline(never)
+    private func end(_ entry: UnsafeMutablePointer<FlowEntry>) {
+        entry.pointee.marks.insert(.ended(sender))
+        guard entry.pointee.stage != .reset else { return }
+        if entry.pointee.marks.contains(.bothEnded) {
+            entry.pointee.stage = .closing
+            entry.pointee.timeout = FlowTimeouts.closing
+            entry.pointee.marks.insert(.isTentative)
+        } else {
+            entry.pointee.stage = .halfClosed
+            entry.pointee.timeout = FlowTimeouts.halfClosed
+        }
+    }
+
+    // MARK: - Details
+
+    /// The window scale in a SYN's options (RFC 7323 2.2); nil: none.
+    private func scaleOffered() -> UInt8? {
+        let transport = Int(headers.pointee.transportOffset)
+        let end = min(transport &+ Int(word32(12) &>> 28) &* 4, available)
+        var at = transport &+ 20
+        while at < end {
+            let kind = frame.load(fromByteOffset: at, as: UInt8.self)
+            if kind == 0 { return nil }
+            if kind == 1 {
+                at &+= 1
+                continue
+            }
+            guard at &+ 2 <= end else { return nil }
+            let length = Int(frame.load(fromByteOffset: at &+ 1, as: UInt8.self))
+            guard length >= 2, at &+ length <= end else { return nil }
+            if kind == 3, length == 3 { return min(frame.load(fromByteOffset: at &+ 2, as: UInt8.self), largestScale) }
+            at &+= length
+        }
+        return nil
+    }
+
+    /// Whether the segment inside an ICMP error is one that its sender has sent and nobody has acknowledged long ago (RFC 5927 4.1).
+    func quotesSentSegment(_ entry: UnsafeMutablePointer<FlowEntry>) -> Bool {
+        guard entry.pointee.marks.contains(.seen(sender)) else { return false }
+        let own = entry.half(sender)
+        return own.pointee.end &- word32(4) <= max(entry.half(receiver).pointee.window, leastAckWindow)
+    }
+}

@@ -1,0 +1,423 @@
+// What the allowlist allows, held to what has gone before.
+//
+//   keys, and their places' tags ─► the entries tags point at ─► one frame after the other: find, judge, note
+//
+// A frame that the rules deny is none of the flow table's business, but for later fragments and for the
+// data connections of FTP, which no rule names.
+
+import CLinux
+import Frames
+
+/// Working memory of one worker.
+public struct FlowScratch: BitwiseCopyable {
+    let keys: UnsafeMutablePointer<FlowKey>
+    let places: UnsafeMutablePointer<FlowPlace>
+    let list: UnsafeMutablePointer<UInt8>
+    /// By place in `list`: whether the frame's source is the greater endpoint.
+    let senders: UnsafeMutablePointer<UInt8>
+    public let counts: UnsafeMutablePointer<FlowCounts>
+}
+
+/// Owns a `FlowScratch`.
+public final class FlowMemory {
+    private let memory = TableMemory()
+    public let scratch: FlowScratch
+
+    public init() {
+        scratch = FlowScratch(
+            keys: memory.allocate(FlowKey.self, count: burstCapacity), places: memory.allocate(FlowPlace.self, count: burstCapacity),
+            list: memory.allocate(UInt8.self, count: burstCapacity), senders: memory.allocate(UInt8.self, count: burstCapacity),
+            counts: memory.allocate(FlowCounts.self, count: 1))
+        scratch.counts.initialize(to: FlowCounts())
+    }
+}
+
+/// The time, and until when a flow that is not known gets the benefit of the doubt: nobody was there to see it begin.
+public struct FlowClock: BitwiseCopyable {
+    public var now: FlowTick
+    /// Ticks that replies may pass unasked from `graceBegan` on.
+    public var grace: UInt32
+    public var graceBegan: FlowTick
+
+    public init(now: FlowTick, graceBegan: FlowTick, grace: UInt32) {
+        self.now = now
+        self.graceBegan = graceBegan
+        self.grace = grace
+    }
+
+    @inline(__always) var isGrace: Bool { now.since(graceBegan.rawValue) < grace }
+}
+
+/// Takes a judged burst through the flow table.
+///
+/// - Parameters:
+///   - available: bytes that may be read of each frame; the parser proved the transport header's fixed part.
+///   - verdicts: those of `judgeBurst`. Frames whose flow does not allow them are given a cause; later fragments, and data
+///     connections of FTP, lose theirs where it does.
+#if !DEBUG
+@_noLocks @_noAllocation
+#endif
+public func trackBurst(
+    _ table: UnsafePointer<TableView>, _ flows: FlowView, frames: UnsafePointer<UnsafeRawPointer>,
+    available: UnsafePointer<UInt32>, headers: UnsafePointer<FrameHeaders>, count: Int, _ clock: FlowClock, _ scratch: FlowScratch,
+    verdicts: UnsafeMutablePointer<Verdict>
+) {
+    let list = scratch.list, keys = scratch.keys, places = scratch.places, senders = scratch.senders
+    let expectsData = table.pointee.expectingCount > 0
+    var n = 0
+    for i in 0..<count {
+        let cause = verdicts[i].cause
+        if cause == .none {
+            if verdicts[i].rule == Verdict.noRule { continue }
+        } else if cause == .fragmentUntracked {
+            keys[n] = datagramKey(headers + i)
+            let place = FlowPlace(keys[n].hash(flows.seed), flows)
+            place.prefetchTags()
+            places[n] = place
+            list[n] = UInt8(truncatingIfNeeded: i)
+            n &+= 1
+            continue
+        } else if !expectsData || headers[i].ipProtocol != .tcp || (cause != .notInPolicy && cause != .synFromServer) {
+            continue
+        }
+        let (key, sender) = flowKey(headers + i, frames[i], isReply: verdicts[i].isReply)
+        let place = FlowPlace(key.hash(flows.seed), flows)
+        place.prefetchTags()
+        keys[n] = key
+        places[n] = place
+        senders[n] = sender
+        list[n] = UInt8(truncatingIfNeeded: i)
+        n &+= 1
+    }
+    for k in 0..<n { places[k].prefetchEntry() }
+    for k in 0..<n {
+        let i = Int(list[k])
+        let flow = Flow(
+            table: table, flows: flows, key: keys + k, place: places + k, frame: frames[i], available: Int(available[i]), headers: headers + i,
+            sender: Int(senders[k]), clock: clock, counts: scratch.counts)
+        let verdict = verdicts + i
+        let cause = verdict.pointee.cause
+        if cause == .fragmentUntracked {
+            flow.laterFragment(verdict)
+        } else if cause == .none {
+            flow.allowed(verdict)
+        } else {
+            flow.expected(verdict)
+        }
+    }
+}
+
+// MARK: - Keys
+
+/// The flow a frame belongs to, and which endpoint sent it (of the packet inside, for an ICMP error).
+@inline(__always)
+func flowKey(
+    _ headers: UnsafePointer<FrameHeaders>, _ frame: UnsafeRawPointer, isReply: Bool
+) -> (FlowKey, sender: UInt8) {
+    let isIPv6 = headers.pointee.form == .ipv6
+    let ipProtocol = headers.pointee.ipProtocol
+    var sourcePort = headers.pointee.sourcePort.rawValue, destinationPort = headers.pointee.destinationPort.rawValue
+    if !ipProtocol.hasPorts, sourcePort | destinationPort != 0 {
+        // ICMP: the request's type and code for both directions, and the identifier of those that have one.
+        let request = isReply ? sourcePort : destinationPort
+        sourcePort = request
+        destinationPort = icmpIdentifier(headers, frame)
+    } else if !ipProtocol.hasPorts {
+        sourcePort = 0
+        destinationPort = 0
+    }
+    let source = headers.pointee.source, destination = headers.pointee.destination
+    let isSwapped: Bool
+    if isIPv6 && source.high != destination.high {
+        isSwapped = source.high > destination.high
+    } else if source.low != destination.low {
+        isSwapped = source.low > destination.low
+    } else {
+        isSwapped = sourcePort > destinationPort
+    }
+    // An ICMP flow's two numbers belong to no endpoint.
+    let keepsPorts = !isSwapped || !ipProtocol.hasPorts
+    let lesserPort = UInt64(keepsPorts ? sourcePort : destinationPort), greaterPort = UInt64(keepsPorts ? destinationPort : sourcePort)
+    let kind = isIPv6 ? FlowKind.ipv6 : FlowKind.ipv4
+    let tail =
+        lesserPort | greaterPort &<< 16 | UInt64(headers.pointee.vlan.rawValue) &<< 32 | UInt64(ipProtocol.rawValue) &<< 48
+        | UInt64(kind) &<< 56
+    return (
+        FlowKey(lesser: isSwapped ? destination : source, greater: isSwapped ? source : destination, tail: tail),
+        isSwapped ? 1 : 0
+    )
+}
+
+/// Identifier of an echo, timestamp, information or mask message (RFC 792, 950, 4443); 0 for others.
+@inline(never)
+private func icmpIdentifier(_ headers: UnsafePointer<FrameHeaders>, _ frame: UnsafeRawPointer) -> UInt16 {
+    let at = Int(headers.pointee.transportOffset)
+    let type = frame.load(fromByteOffset: at, as: UInt8.self)
+    let hasIdentifier = headers.pointee.form == .ipv6 ? type == 128 || type == 129 : type == 0 || type == 8 || (13...18).contains(type)
+    // The parser proved eight bytes of the message, or of the packet inside an error.
+    return hasIdentifier ? UInt16(bigEndian: frame.loadUnaligned(fromByteOffset: at &+ 4, as: UInt16.self)) : 0
+}
+
+/// Fragments go one way, and are told apart by their identification (RFC 791 3.2, RFC 8200 4.5).
+@inline(never)
+private func datagramKey(_ headers: UnsafePointer<FrameHeaders>) -> FlowKey {
+    let isIPv6 = headers.pointee.form == .ipv6
+    // Of IPv6 only the first fragment knows for sure what it carries.
+    let ipProtocol = isIPv6 ? 0 : UInt64(headers.pointee.ipProtocol.rawValue)
+    return FlowKey(
+        lesser: headers.pointee.source, greater: headers.pointee.destination,
+        tail: UInt64(headers.pointee.fragment.identification) | UInt64(headers.pointee.vlan.rawValue) &<< 32 | ipProtocol &<< 48
+            | UInt64(isIPv6 ? FlowKind.datagram6 : FlowKind.datagram4) &<< 56)
+}
+
+// MARK: - One frame
+
+/// One frame and where its flow may lie.
+struct Flow {
+    let table: UnsafePointer<TableView>
+    let flows: FlowView
+    let key: UnsafePointer<FlowKey>
+    let place: UnsafePointer<FlowPlace>
+    let frame: UnsafeRawPointer
+    let available: Int
+    let headers: UnsafePointer<FrameHeaders>
+    /// The endpoint that sent the frame: 0 the lesser, 1 the greater.
+    let sender: Int
+    let clock: FlowClock
+    let counts: UnsafeMutablePointer<FlowCounts>
+
+    @inline(__always) var now: UInt32 { clock.now.rawValue }
+    @inline(__always) var receiver: Int { 1 &- sender }
+
+    /// A frame that a rule allows.
+    @inline(__always)
+    func allowed(_ verdict: UnsafeMutablePointer<Verdict>) {
+        let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
+        guard flows.lock(place.pointee.block) else { return contended(verdict) }
+        var entry = place.pointee.find(key.pointee)
+        if let found = entry, found.isOver(clock.now) || isCut(found, rule) { entry = nil }
+        let cause: Cause
+        if headers.pointee.marks.contains(.icmpError) {
+            cause = icmpError(entry, rule, isReply: verdict.pointee.isReply)
+        } else if headers.pointee.ipProtocol == .tcp {
+            cause = tcp(entry, rule, isReply: verdict.pointee.isReply)
+        } else {
+            cause = exchange(entry, rule, isReply: verdict.pointee.isReply)
+        }
+        flows.unlock(place.pointee.block)
+        if cause != .none {
+            verdict.pointee.cause = cause
+            return
+        }
+        if rule.pointee.expectsData && headers.pointee.ipProtocol == .tcp { noteCompanion(rule, isReply: verdict.pointee.isReply) }
+        if headers.pointee.marks.contains(.firstFragment) { noteFragment(verdict) }
+    }
+
+    /// Its rule was not there for a while since the flow's last frame: what the owner has revoked does not come back by itself.
+    @inline(__always)
+    private func isCut(_ entry: UnsafeMutablePointer<FlowEntry>, _ rule: UnsafePointer<FlowRule>) -> Bool {
+        if Int32(bitPattern: entry.pointee.version &- rule.pointee.since) >= 0 { return false }
+        counts.pointee.cut &+= 1
+        return true
+    }
+
+    /// Another worker keeps the block: its processor was taken from it.
+    @inline(never)
+    private func contended(_ verdict: UnsafeMutablePointer<Verdict>) {
+        counts.pointee.contended &+= 1
+        if !table.pointee.fullPasses { verdict.pointee.cause = .flowTableFull }
+    }
+
+    /// Makes an entry, or takes over one that is over.
+    ///
+    /// - Returns: nil if there is no room.
+    @inline(__always)
+    func make(_ key: FlowKey, _ place: UnsafePointer<FlowPlace>, _ rule: UnsafePointer<FlowRule>, _ stage: FlowStage, _ timeout: UInt32)
+        -> UnsafeMutablePointer<FlowEntry>?
+    {
+        // One of this key that is over or cut is still in its slot.
+        let entry: UnsafeMutablePointer<FlowEntry>
+        if let old = place.pointee.find(key) {
+            counts.pointee.ended &+= 1
+            counts.pointee.made &+= 1
+            entry = old
+        } else if let room = place.pointee.makeRoom(clock.now, counts) {
+            entry = room
+        } else {
+            counts.pointee.refused &+= 1
+            flows.header.pointee.fullAt.store(now | 1, ordering: .relaxed)
+            return nil
+        }
+        let none = TCPHalf(end: 0, limit: 0, window: 0, acknowledged: 0)
+        entry.initialize(
+            to: FlowEntry(
+                key: key, version: UInt32(truncatingIfNeeded: table.pointee.version), rule: rule.pointee.identity, lastSeen: now,
+                timeout: timeout, stage: stage, marks: .isTentative, scales: (0, 0), synSequence: 0, lesser: none, greater: none))
+        return entry
+    }
+
+    /// The frame's flow goes on.
+    @inline(__always)
+    func renew(_ entry: UnsafeMutablePointer<FlowEntry>, _ rule: UnsafePointer<FlowRule>) {
+        entry.pointee.version = UInt32(truncatingIfNeeded: table.pointee.version)
+        entry.pointee.rule = rule.pointee.identity
+        entry.pointee.lastSeen = now
+    }
+
+    /// What becomes of a frame whose flow has no room: the owner's choice.
+    @inline(__always) var whenFull: Cause { table.pointee.fullPasses ? .none : .flowTableFull }
+
+    /// Whether a flow that is not known may be one that lately found no room, under a policy that lets those pass.
+    @inline(__always) var mayHaveFoundNoRoom: Bool {
+        guard table.pointee.fullPasses else { return false }
+        let at = flows.header.pointee.fullAt.load(ordering: .relaxed)
+        return at != 0 && clock.now.since(at) < FlowTimeouts.halfClosed
+    }
+
+    // MARK: Without connections
+
+    /// UDP, ICMP and the rest: the client's frames pass, the server's while a request is recent. Only requests renew
+    /// that, or a server could keep the door open by itself.
+    @inline(__always)
+    private func exchange(_ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, isReply: Bool) -> Cause {
+        if !isReply {
+            guard let entry = entry ?? make(key.pointee, place, rule, .asked, rule.pointee.replyTicks) else { return whenFull }
+            renew(entry, rule)
+            entry.pointee.timeout = rule.pointee.replyTicks
+            entry.half(sender).pointee.end = now
+            entry.pointee.marks.insert(.seen(sender))
+            return .none
+        }
+        if let entry, entry.pointee.marks.contains(.seen(receiver)),
+            clock.now.since(entry.half(receiver).pointee.end) <= rule.pointee.replyTicks
+        {
+            entry.pointee.stage = .answered
+            entry.pointee.marks.remove(.isTentative)
+            return .none
+        }
+        return clock.isGrace || mayHaveFoundNoRoom ? .none : .replyUnasked
+    }
+
+    /// An error passes if the packet inside it belongs to a flow there is. Its sender, as `sender` has it, is the error's receiver.
+    @inline(never)
+    private func icmpError(_ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, isReply: Bool) -> Cause {
+        guard let entry else {
+            let isTCP = headers.pointee.ipProtocol == .tcp
+            return clock.isGrace || mayHaveFoundNoRoom || isTCP && rule.pointee.picksUp && !rule.pointee.isStrict
+                ? .none : .icmpErrorUntracked
+        }
+        if headers.pointee.ipProtocol == .tcp {
+            return rule.pointee.isStrict && !quotesSentSegment(entry) && !clock.isGrace ? .icmpErrorUntracked : .none
+        }
+        // A request must have been asked; a reply is there only if it was.
+        return isReply || entry.pointee.marks.contains(.seen(sender)) ? .none : .icmpErrorUntracked
+    }
+
+    // MARK: Fragments
+
+    /// A datagram whose first fragment passes: the others may follow it.
+    @inline(never)
+    private func noteFragment(_ verdict: UnsafeMutablePointer<Verdict>) {
+        let key = datagramKey(headers)
+        var place = FlowPlace(key.hash(flows.seed), flows)
+        guard flows.lock(place.block) else { return }
+        defer { flows.unlock(place.block) }
+        let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
+        guard let entry = make(key, &place, rule, .fragments, FlowTimeouts.fragments) else { return }
+        let fragment = headers.pointee.fragment
+        entry.half(0).pointee.end = UInt32(truncatingIfNeeded: fragment.end)
+        // For the verdicts of those that follow.
+        entry.half(1).pointee.end = verdict.pointee.rule
+        entry.half(1).pointee.limit = verdict.pointee.isReply ? 1 : 0
+    }
+
+    /// Passes in order and without overlap only: stacks differ in what they make of anything else (RFC 5722, T. Ptacek 1998).
+    @inline(never)
+    func laterFragment(_ verdict: UnsafeMutablePointer<Verdict>) {
+        guard flows.lock(place.pointee.block) else { return contended(verdict) }
+        defer { flows.unlock(place.pointee.block) }
+        // Of another version the rule's number would mean another rule.
+        guard let entry = place.pointee.find(key.pointee), !entry.isOver(clock.now),
+            entry.pointee.version == UInt32(truncatingIfNeeded: table.pointee.version)
+        else { return }
+        let fragment = headers.pointee.fragment
+        let next = entry.half(0)
+        guard fragment.start >= Int(next.pointee.end) else {
+            verdict.pointee.cause = .fragmentOverlap
+            return
+        }
+        next.pointee.end = UInt32(truncatingIfNeeded: fragment.end)
+        entry.pointee.lastSeen = now
+        // Behind the last one nothing comes.
+        if fragment.isLast { next.pointee.end = UInt32(UInt16.max) &+ 1 }
+        verdict.pointee = Verdict(rule: entry.half(1).pointee.end, cause: .none, isReply: entry.half(1).pointee.limit != 0)
+    }
+
+    // MARK: FTP
+
+    /// Two hosts with a control connection on which something was said just now.
+    @inline(never)
+    private func noteCompanion(_ rule: UnsafePointer<FlowRule>, isReply: Bool) {
+        let (key, sender) = companionKey()
+        var place = FlowPlace(key.hash(flows.seed), flows)
+        guard flows.lock(place.block) else { return }
+        defer { flows.unlock(place.block) }
+        var known = place.find(key)
+        if let found = known, found.isOver(clock.now) { known = nil }
+        guard let entry = known ?? make(key, &place, rule, .companion, FlowTimeouts.companion) else { return }
+        renew(entry, rule)
+        let client = isReply ? 1 &- sender : sender
+        if client == 1 { entry.pointee.marks.insert(.clientIsGreater) } else { entry.pointee.marks.remove(.clientIsGreater) }
+    }
+
+    private func companionKey() -> (FlowKey, sender: Int) {
+        let source = headers.pointee.source, destination = headers.pointee.destination
+        let isIPv6 = headers.pointee.form == .ipv6
+        let isSwapped = source.high != destination.high ? source.high > destination.high : source.low > destination.low
+        return (
+            FlowKey(
+                lesser: isSwapped ? destination : source, greater: isSwapped ? source : destination,
+                tail: UInt64(headers.pointee.vlan.rawValue) &<< 32 | UInt64(isIPv6 ? FlowKind.companion6 : FlowKind.companion4) &<< 56),
+            isSwapped ? 1 : 0
+        )
+    }
+
+    /// A TCP segment that no rule allows: passes if it opens, or belongs to, a data connection of an FTP session.
+    @inline(never)
+    func expected(_ verdict: UnsafeMutablePointer<Verdict>) {
+        if headers.pointee.tcpFlags.opensConnection {
+            guard let number = companionsRule() else { return }
+            let rule = table.pointee.flowRules + number
+            guard flows.lock(place.pointee.block) else { return contended(verdict) }
+            defer { flows.unlock(place.pointee.block) }
+            var entry = place.pointee.find(key.pointee)
+            if let found = entry, found.isOver(clock.now) { entry = nil }
+            let cause = tcp(entry, rule, isReply: false)
+            if cause == .none, let entry = place.pointee.find(key.pointee) { entry.pointee.marks.insert(.isExpected) }
+            verdict.pointee = Verdict(rule: UInt32(truncatingIfNeeded: number), cause: cause, isReply: false)
+            return
+        }
+        guard flows.lock(place.pointee.block) else { return contended(verdict) }
+        defer { flows.unlock(place.pointee.block) }
+        guard let entry = place.pointee.find(key.pointee), entry.pointee.marks.contains(.isExpected), !entry.isOver(clock.now),
+            let number = table.pointee.expectingRule(entry.pointee.rule)
+        else { return }
+        let isReply = entry.client != sender
+        let cause = tcp(entry, table.pointee.flowRules + number, isReply: isReply)
+        verdict.pointee = Verdict(rule: UInt32(truncatingIfNeeded: number), cause: cause, isReply: isReply)
+    }
+
+    /// The rule of the FTP session that this SYN may be a data connection of: from the client to any port above the
+    /// well-known ones (passive), or from the server's port 20 (active; RFC 959 3.2, RFC 1123 4.1.2.12).
+    private func companionsRule() -> Int? {
+        guard headers.pointee.destinationPort.rawValue >= 1024 else { return nil }
+        let (key, sender) = companionKey()
+        let place = FlowPlace(key.hash(flows.seed), flows)
+        guard flows.lock(place.block) else { return nil }
+        defer { flows.unlock(place.block) }
+        guard let entry = place.find(key), !entry.isOver(clock.now), let number = table.pointee.expectingRule(entry.pointee.rule),
+            entry.client == sender || headers.pointee.sourcePort.rawValue == 20
+        else { return nil }
+        return number
+    }
+}

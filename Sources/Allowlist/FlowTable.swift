@@ -188,11 +188,12 @@ struct FlowPlace: BitwiseCopyable {
         return nil
     }
 
-    /// A slot for a new flow: a free one in the emptier bucket, else one whose flow is over, else the oldest tentative one.
+    /// A slot for a new flow: a free one in the emptier bucket, else one whose flow is over or can move to its other bucket,
+    /// else the oldest tentative one.
     ///
     /// - Returns: its entry, to be written at once; nil if every flow in both buckets is established.
     @inline(never)
-    func makeRoom(_ now: FlowTick, _ counts: UnsafeMutablePointer<FlowCounts>) -> UnsafeMutablePointer<FlowEntry>? {
+    func makeRoom(_ now: FlowTick, _ flows: FlowView, _ counts: UnsafeMutablePointer<FlowCounts>) -> UnsafeMutablePointer<FlowEntry>? {
         let first = tags(bucket.0).pointee.load(ordering: .relaxed), second = tags(bucket.1).pointee.load(ordering: .relaxed)
         let free = (Self.freeBytes(first), Self.freeBytes(second))
         if free.0 | free.1 != 0 {
@@ -215,6 +216,18 @@ struct FlowPlace: BitwiseCopyable {
             guard old.pointee.marks.contains(.isTentative) else { continue }
             if let known = oldest, known.age >= age { continue }
             oldest = (bucket, slot, age)
+        }
+        // Without this some block would be full long before the table is.
+        for i in 0..<2 &* FlowView.slotsPerBucket {
+            let bucket = i < FlowView.slotsPerBucket ? bucket.0 : bucket.1
+            let old = entry(bucket, i % FlowView.slotsPerBucket)
+            let places = FlowPlace(old.pointee.key.hash(flows.seed), flows)
+            let other = places.bucket.0 == bucket ? places.bucket.1 : places.bucket.0
+            let free = Self.freeBytes(tags(other).pointee.load(ordering: .relaxed))
+            if free == 0 { continue }
+            places.claim(other, free.trailingZeroBitCount &>> 3).pointee = old.pointee
+            counts.pointee.made &+= 1
+            return claim(bucket, i % FlowView.slotsPerBucket)
         }
         guard let oldest else { return nil }
         counts.pointee.made &+= 1

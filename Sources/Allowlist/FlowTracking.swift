@@ -241,7 +241,7 @@ struct Flow {
             counts.pointee.ended &+= 1
             counts.pointee.made &+= 1
             entry = old
-        } else if let room = place.pointee.makeRoom(clock.now, counts) {
+        } else if let room = place.pointee.makeRoom(clock.now, flows, counts) {
             entry = room
         } else {
             counts.pointee.refused &+= 1

@@ -2,10 +2,10 @@
 
 import Glibc
 
-final class PThread {
+public final class PThread {
     private var thread = pthread_t()
 
-    init(_ body: @escaping @Sendable () -> Void) {
+    public init(_ body: @escaping @Sendable () -> Void) {
         let argument = Unmanaged.passRetained(Body(body)).toOpaque()
         pthread_create(&thread, nil, { argument in
             Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().body()
@@ -13,7 +13,7 @@ final class PThread {
         }, argument)
     }
 
-    func join() { pthread_join(thread, nil) }
+    public func join() { pthread_join(thread, nil) }
 
     private final class Body {
         let body: @Sendable () -> Void

@@ -2,6 +2,7 @@
 //
 //   path-cost                                     every stage and burst size, medians over interleaved rounds
 //   path-cost --one swift worker 64 10000 both    one of them, for valgrind: only path_cost_measured is the measured part
+//   path-cost --flows 1000000                     what the flow table adds to a frame
 //
 // A helper in C plays the kernel for both: it moves descriptors, and costs both the same.
 
@@ -91,7 +92,7 @@ final class Path {
             ctwin_parse_burst($0, lengths, lengths, total, cHeaders)
         }
         precondition(
-            UnsafeRawBufferPointer(start: swiftHeaders, count: 46).elementsEqual(UnsafeRawBufferPointer(start: cHeaders, count: 46)),
+            UnsafeRawBufferPointer(start: swiftHeaders, count: 48).elementsEqual(UnsafeRawBufferPointer(start: cHeaders, count: 48)),
             "the twin parses something else")
 
         // The C twin: the same table as an image, its own rings and frames.
@@ -334,12 +335,46 @@ private func table(rules: Int, traffic: Traffic, rounds: Int, count: Int) throws
     }
 }
 
+/// What the flow table adds to a frame: established TCP connections, segments of random ones.
+private func flows(_ counts: [Int], rounds: Int) throws {
+    print("what the flow table adds, ns a frame: established TCP connections, a segment of a random one; medians of \(rounds) rounds")
+    print("     flows   burst  one worker      strict      shared   bytes a flow")
+    let batches = 2000
+    let clock = ContinuousClock()
+    for count in counts {
+        let tables = try [(false, false), (false, true), (true, false)].map { try FlowLookup(flows: count, isShared: $0.0, isStrict: $0.1) }
+        precondition(tables.allSatisfy { $0.known >= UInt64(count) }, "flows are missing")
+        for burst in [1, 8, 64] {
+            var costs: [[Double]] = [[], [], []]
+            for round in 0...rounds {
+                for (index, table) in tables.enumerated() {
+                    var times: [Double] = []
+                    for tracks in [false, true] {
+                        let begin = clock.now
+                        let passed = table.run(batches: batches, of: burst, tracks: tracks)
+                        let elapsed = begin.duration(to: clock.now)
+                        precondition(passed == batches * burst, "a segment was denied")
+                        times.append(Double(elapsed.components.attoseconds) / 1e9 + Double(elapsed.components.seconds) * 1e9)
+                    }
+                    if round > 0 { costs[index].append((times[1] - times[0]) / Double(batches * burst)) }
+                }
+            }
+            print(
+                String(
+                    format: "%10d %7d %11.1f %11.1f %11.1f %14.1f", count, burst, median(costs[0]), median(costs[1]), median(costs[2]),
+                    Double(tables[0].bytesInAll) / Double(count)))
+            fflush(nil)
+        }
+    }
+}
+
 let arguments = Array(CommandLine.arguments.dropFirst())
 func usage() -> Never {
     FileHandle.standardError.write(
         Data(
             """
             usage: path-cost [--rules N] [--traffic requests|both|denied] [--rounds N]
+                   path-cost --flows N[,N…] [--rounds N]
                    path-cost --one swift|c STAGE BURST RULES requests|both|denied [FRAMES]
             stages: \(Stage.allCases.map(\.rawValue).joined(separator: ", "))
 
@@ -357,15 +392,21 @@ if arguments.first == "--one" {
     print("\(count) frames, \(through) through")
 } else {
     var rules: [Int] = [10_000, 1_000_000], traffic: [Traffic] = [.requests, .both, .denied], rounds = 21
+    var flowCounts: [Int] = []
     var rest = arguments[...]
     while let option = rest.popFirst() {
         guard let value = rest.popFirst() else { usage() }
         switch option {
         case "--rules": rules = value.split(separator: ",").compactMap { Int($0) }
         case "--traffic": traffic = value.split(separator: ",").compactMap { Traffic(rawValue: String($0)) }
+        case "--flows": flowCounts = value.split(separator: ",").compactMap { Int($0) }
         case "--rounds": rounds = Int(value) ?? 21
         default: usage()
         }
+    }
+    if !flowCounts.isEmpty {
+        try flows(flowCounts, rounds: max(1, rounds))
+        exit(0)
     }
     for count in rules { for kind in traffic { try table(rules: count, traffic: kind, rounds: max(1, rounds), count: 128_000) } }
 }

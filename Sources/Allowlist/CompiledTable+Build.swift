@@ -58,6 +58,7 @@ extension CompiledTable {
             bindings4: bindings4, bindings6: bindings6, boundMACs: boundMACs,
             hasBindings: !source.bindings.isEmpty,
             flowRules: memory.copy(flowRules), expecting: memory.copy(expecting), expectingCount: expecting.count,
+            holdsWindows: source.rules.contains { $0.flows.isStrict },
             fullPasses: source.fullPasses)
         let table = CompiledTable(
             view, memory: memory, source: source,

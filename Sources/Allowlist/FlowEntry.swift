@@ -1,13 +1,12 @@
-// What is remembered of one flow, in 96 bytes.
+// What is remembered of one flow: 64 bytes that every frame looks at, 32 that windows need.
 //
-//      0        8        16       24       32       40
-//     ┌────────┬────────┬────────┬────────┬────────┐
-//     │ lesser endpoint │ greater endpoint│ ports, │  FlowKey: the same for both directions
-//     │   address       │   address       │ kind … │
-//     ├────────┴────────┴────────┴────────┴────────┤
-//     │ version, rule, time, state          40…63  │
-//     ├──────────────────────┬─────────────────────┤
-//     │ lesser endpoint  64… │ greater endpoint 80…│  TCP: the windows; others: when it asked last
+//      0        8        16       24       32       40                        64
+//     ┌────────┬────────┬────────┬────────┬────────┬──────────────────────────┐
+//     │ lesser endpoint │ greater endpoint│ ports, │ version, rule, time,     │  FlowEntry
+//     │   address       │   address       │ kind … │ stage, marks             │
+//     └────────┴────────┴────────┴────────┴────────┴──────────────────────────┘
+//     ┌──────────────────────┬─────────────────────┐
+//     │ lesser endpoint      │ greater endpoint    │  TCPHalf: the windows; of others: when it asked last
 //     └──────────────────────┴─────────────────────┘
 
 import Frames
@@ -62,11 +61,16 @@ struct FlowKey: BitwiseCopyable {
 
     @inline(__always)
     func hash(_ seed: HashSeed) -> UInt64 {
-        let tail = mum(tail ^ seed.s2, seed.s3)
-        if lesser.high | greater.high == 0 { return mum(lesser.low ^ seed.s0 ^ tail, greater.low ^ seed.s1) }
-        let first = mum(lesser.high ^ seed.s0, lesser.low ^ seed.s1)
+        // VLAN, protocol and kind by a secret multiplier of their own: nobody can play them off against addresses.
+        let rest = (tail &>> 32) &* seed.s2
+        if lesser.high | greater.high == 0 {
+            let folded = mum((lesser.low &<< 16 | tail & 0xFFFF) ^ seed.s0, (greater.low &<< 16 | tail &>> 16 & 0xFFFF) ^ seed.s1 ^ rest)
+            // Once more: one product alone spreads addresses and ports that follow each other badly.
+            return mum(folded, HashSeed.finish)
+        }
+        let first = mum(lesser.high ^ seed.s0, lesser.low ^ seed.s1 ^ rest)
         let second = mum(greater.high ^ seed.s2, greater.low ^ seed.s3)
-        return mum(first ^ tail, second ^ seed.s1)
+        return mum(first ^ (tail & 0xFFFF_FFFF), second ^ seed.s1)
     }
 }
 
@@ -74,10 +78,12 @@ struct FlowKey: BitwiseCopyable {
 enum FlowStage: UInt8 {
     /// UDP, ICMP and others: asked; answered.
     case asked, answered
-    /// TCP: the client's SYN; the server's SYN-ACK; the client's ACK of it.
-    case opening, accepted, established
+    /// TCP: the client's SYN; the server's SYN-ACK.
+    case opening, accepted
     /// TCP whose beginning was not seen, and whose directions have not yet been seen to fit together.
     case pickedUp
+    /// TCP: the client's ACK; the same, with its windows followed (`tcp = "strict"`).
+    case established, held
     /// TCP: one FIN; both; a RST.
     case halfClosed, closing, reset
     /// Fragments of a datagram; a companion entry of an FTP control connection.
@@ -139,18 +145,24 @@ struct FlowEntry: BitwiseCopyable {
     var scales: (UInt8, UInt8)
     /// Sequence number of an unanswered SYN.
     var synSequence: UInt32
-    var lesser: TCPHalf
-    var greater: TCPHalf
 
-    static let bytes = 96
+    /// The entry and its halves.
+    static let bytes = 64 + 32
 }
 
-extension UnsafeMutablePointer<FlowEntry> {
+/// A flow's place: its entry and its two halves, which lie apart.
+struct FlowSlot: BitwiseCopyable {
+    let entry: UnsafeMutablePointer<FlowEntry>
+    let halves: UnsafeMutablePointer<TCPHalf>
+
+    @inline(__always) var pointee: FlowEntry {
+        unsafeAddress { UnsafePointer(entry) }
+        nonmutating unsafeMutableAddress { entry }
+    }
+
     /// 0: the lesser endpoint, 1: the greater.
     @inline(__always)
-    func half(_ endpoint: Int) -> UnsafeMutablePointer<TCPHalf> {
-        (UnsafeMutableRawPointer(self) + 64).assumingMemoryBound(to: TCPHalf.self) + endpoint
-    }
+    func half(_ endpoint: Int) -> UnsafeMutablePointer<TCPHalf> { halves + endpoint }
 
     @inline(__always)
     func scale(_ endpoint: Int) -> UInt32 { UInt32(endpoint == 0 ? pointee.scales.0 : pointee.scales.1) }

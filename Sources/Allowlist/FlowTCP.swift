@@ -1,7 +1,7 @@
 // A TCP connection from its SYN to its end.
 //
-//   opening ─SYN-ACK─► accepted ─ACK─► established ─FIN─► halfClosed ─FIN─► closing
-//   pickedUp ─both directions fit─► established                    any ─RST─► reset
+//   opening ─SYN-ACK─► accepted ─ACK─► established, held ─FIN─► halfClosed ─FIN─► closing
+//   pickedUp ─both directions fit────► established, held                any ─RST─► reset
 //
 // Whatever the rule asks: a SYN-ACK must answer a SYN. Under `tcp = "strict"` every segment must lie in the windows that
 // the two ends have opened (after G. van Rooij, as in nf_conntrack), and a RST must name the very next byte, as RFC 5961 asks
@@ -10,13 +10,39 @@
 import Frames
 
 /// What a verdict needs of a segment.
-private struct Segment {
+struct Segment {
     let sequence: UInt32
     let acknowledgement: UInt32
     let window: UInt32
     /// Sequence numbers it takes: payload, SYN, FIN.
     let length: UInt32
     var end: UInt32 { sequence &+ length }
+
+    /// The parser proved 20 bytes of TCP header, and that the lengths fit each other.
+    @inline(__always)
+    init(_ frame: UnsafeRawPointer, _ headers: UnsafePointer<FrameHeaders>) {
+        let isIPv6 = headers.pointee.form == .ipv6
+        let transport = Int(headers.pointee.transportOffset), network = Int(headers.pointee.networkOffset)
+        let field = UInt16(bigEndian: frame.loadUnaligned(fromByteOffset: network &+ (isIPv6 ? 4 : 2), as: UInt16.self))
+        let end = network &+ Int(field) &+ (isIPv6 ? 40 : 0)
+        let words = UInt32(bigEndian: frame.loadUnaligned(fromByteOffset: transport &+ 12, as: UInt32.self))
+        let payload = end &- transport &- Int(words &>> 28) &* 4
+        let flags = headers.pointee.tcpFlags.rawValue
+        sequence = UInt32(bigEndian: frame.loadUnaligned(fromByteOffset: transport &+ 4, as: UInt32.self))
+        let acknowledged = UInt32(bigEndian: frame.loadUnaligned(fromByteOffset: transport &+ 8, as: UInt32.self))
+        acknowledgement = flags & TCPFlags.ack.rawValue != 0 ? acknowledged : 0
+        window = words & 0xFFFF
+        length = UInt32(truncatingIfNeeded: payload) &+ UInt32(flags & 1) &+ UInt32(flags &>> 1 & 1)
+    }
+}
+
+/// A segment of a connection whose windows are followed: if it lies in them, they move on.
+@inline(__always)
+func follows(_ slot: FlowSlot, _ frame: UnsafeRawPointer, _ headers: UnsafePointer<FrameHeaders>, sender: Int) -> Bool {
+    let segment = Segment(frame, headers)
+    guard isInWindow(slot, segment, sender: sender) else { return false }
+    follow(slot, segment, sender: sender)
+    return true
 }
 
 /// `a` lies behind `b` in the circle of sequence numbers.
@@ -29,32 +55,40 @@ private let largestScale: UInt8 = 14
 /// An ACK may lag behind by a window, or by this where the window is smaller (MAXACKWINDOW of van Rooij and Linux).
 private let leastAckWindow: UInt32 = 66000
 
+/// The four bounds of van Rooij.
+@inline(__always)
+private func isInWindow(_ slot: FlowSlot, _ segment: Segment, sender: Int) -> Bool {
+    let own = slot.half(sender), other = slot.half(1 &- sender)
+    let lag = max(own.pointee.window, leastAckWindow)
+    return !isAfter(segment.sequence, own.pointee.limit)
+        && !isAfter(own.pointee.end &- other.pointee.window, segment.end)
+        && !isAfter(segment.acknowledgement, other.pointee.end)
+        && !isAfter(other.pointee.end &- lag, segment.acknowledgement)
+}
+
+/// Moves the windows on.
+@inline(__always)
+private func follow(_ slot: FlowSlot, _ segment: Segment, sender: Int) {
+    let own = slot.half(sender), other = slot.half(1 &- sender)
+    let window = segment.window &<< (slot.scale(sender) & 15)
+    if isAfter(segment.end, own.pointee.end) { own.pointee.end = segment.end }
+    if window > own.pointee.window { own.pointee.window = window }
+    if isAfter(segment.acknowledgement, own.pointee.acknowledged) { own.pointee.acknowledged = segment.acknowledgement }
+    // A probe of a closed window carries one byte (RFC 9293 3.8.6.1).
+    let limit = segment.acknowledgement &+ max(window, 1)
+    if isAfter(limit, other.pointee.limit) { other.pointee.limit = limit }
+}
+
 extension Flow {
     @inline(__always)
     private func word32(_ offset: Int) -> UInt32 {
         UInt32(bigEndian: frame.loadUnaligned(fromByteOffset: Int(headers.pointee.transportOffset) &+ offset, as: UInt32.self))
     }
 
-    /// The parser proved 20 bytes of TCP header, and that the lengths fit each other.
     @inline(__always)
-    private func segment() -> Segment {
-        let transport = Int(headers.pointee.transportOffset)
-        let network = Int(headers.pointee.networkOffset)
-        let field = headers.pointee.form == .ipv6 ? 4 : 2
-        let length = Int(UInt16(bigEndian: frame.loadUnaligned(fromByteOffset: network &+ field, as: UInt16.self)))
-        let end = network &+ length &+ (headers.pointee.form == .ipv6 ? 40 : 0)
-        let words = word32(12)
-        let payload = end &- transport &- Int(words &>> 28) &* 4
-        let flags = headers.pointee.tcpFlags.rawValue
-        return Segment(
-            sequence: word32(4), acknowledgement: flags & TCPFlags.ack.rawValue != 0 ? word32(8) : 0, window: words & 0xFFFF,
-            length: UInt32(truncatingIfNeeded: payload) &+ UInt32(flags & 1) &+ UInt32(flags &>> 1 & 1))
-    }
-
-    @inline(__always)
-    func tcp(_ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, isReply: Bool) -> Cause {
+    func tcp(_ entry: FlowSlot?, _ rule: UnsafePointer<FlowRule>, isReply: Bool) -> Cause {
         let flags = headers.pointee.tcpFlags
-        let segment = segment()
+        let segment = Segment(frame, headers)
         // All but a few in a thousand.
         if let entry, flags.rawValue & (TCPFlags.syn.rawValue | TCPFlags.rst.rawValue) == 0 {
             return goOn(entry, rule, segment, flags)
@@ -66,7 +100,7 @@ extension Flow {
 
     @inline(never)
     private func turn(
-        _ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment, _ flags: TCPFlags
+        _ entry: FlowSlot?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment, _ flags: TCPFlags
     ) -> Cause {
         if flags.opensConnection { return open(entry, rule, segment) }
         if flags.contains(.syn) { return accept(entry, rule, segment) }
@@ -75,7 +109,7 @@ extension Flow {
     }
 
     /// A SYN, which the rules allow in this direction.
-    private func open(_ known: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment) -> Cause {
+    private func open(_ known: FlowSlot?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment) -> Cause {
         if let known {
             switch known.pointee.stage {
             case .opening where known.client == sender, .closing, .reset: break
@@ -86,12 +120,12 @@ extension Flow {
                 return .none
             }
         }
-        guard let entry = make(key.pointee, place, rule, .opening, FlowTimeouts.opening) else { return whenFull }
+        guard let entry = make(key, place, rule, .opening, FlowTimeouts.opening) else { return whenFull }
         begin(entry, segment)
         return .none
     }
 
-    private func begin(_ entry: UnsafeMutablePointer<FlowEntry>, _ segment: Segment) {
+    private func begin(_ entry: FlowSlot, _ segment: Segment) {
         entry.pointee.marks.insert(.seen(sender))
         entry.pointee.marks.insert(.hasSYN)
         if sender == 1 { entry.pointee.marks.insert(.clientIsGreater) }
@@ -102,7 +136,7 @@ extension Flow {
     }
 
     /// A SYN-ACK: it must answer a SYN, or repeat what it answered before.
-    private func accept(_ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment) -> Cause {
+    private func accept(_ entry: FlowSlot?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment) -> Cause {
         guard let entry else {
             let isExcused = rule.pointee.picksUp && clock.isGrace || mayHaveFoundNoRoom
             return isExcused ? .none : .synAckUnasked
@@ -129,14 +163,13 @@ extension Flow {
             return .none
         }
         let hasBoth = entry.pointee.marks.contains(.bothSeen) && entry.pointee.stage != .pickedUp
-        if entry.client == receiver, hasBoth, segment.end == entry.half(sender).pointee.end || entry.pointee.stage == .established,
-            isInWindow(entry, segment)
-        { return .none }
+        let isRepeated = segment.end == entry.half(sender).pointee.end || entry.pointee.stage == .held && isInWindow(entry, segment)
+        if entry.client == receiver, hasBoth, isRepeated { return .none }
         return rule.pointee.picksUp && clock.isGrace ? .none : .synAckUnasked
     }
 
     /// The server has answered a SYN that came while an older connection was there: that one is no more.
-    private func forgetFor(newSYN entry: UnsafeMutablePointer<FlowEntry>) {
+    private func forgetFor(newSYN entry: FlowSlot) {
         let end = entry.pointee.synSequence &+ 1
         entry.pointee.marks = .isTentative
         entry.pointee.marks.insert(.hasSYN)
@@ -148,7 +181,7 @@ extension Flow {
     }
 
     private func reset(
-        _ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment, _ flags: TCPFlags
+        _ entry: FlowSlot?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment, _ flags: TCPFlags
     ) -> Cause {
         guard let entry else {
             let isExcused = rule.pointee.picksUp && !rule.pointee.isStrict || rule.pointee.picksUp && clock.isGrace || mayHaveFoundNoRoom
@@ -165,7 +198,7 @@ extension Flow {
     }
 
     /// A RST that its receiver must believe: at the next byte it expects, or at the last one its sender sent; or the refusal of a SYN.
-    private func isExact(_ entry: UnsafeMutablePointer<FlowEntry>, _ segment: Segment, _ flags: TCPFlags) -> Bool {
+    private func isExact(_ entry: FlowSlot, _ segment: Segment, _ flags: TCPFlags) -> Bool {
         let own = entry.half(sender), other = entry.half(receiver)
         if entry.pointee.stage == .opening, entry.client == receiver {
             return flags.contains(.ack) && segment.acknowledgement &- (entry.pointee.synSequence &+ 1)
@@ -181,7 +214,7 @@ extension Flow {
     @inline(never)
     private func pickUp(_ rule: UnsafePointer<FlowRule>, _ segment: Segment) -> Cause {
         guard rule.pointee.picksUp else { return mayHaveFoundNoRoom ? .none : .tcpUntracked }
-        guard let entry = make(key.pointee, place, rule, .pickedUp, FlowTimeouts.pickedUp) else { return whenFull }
+        guard let entry = make(key, place, rule, .pickedUp, FlowTimeouts.pickedUp) else { return whenFull }
         counts.pointee.pickedUp &+= 1
         // Who the client is does not matter any more: SYNs are judged by the rules.
         learn(entry, segment)
@@ -189,7 +222,7 @@ extension Flow {
     }
 
     /// Takes what a segment says for true.
-    private func learn(_ entry: UnsafeMutablePointer<FlowEntry>, _ segment: Segment) {
+    private func learn(_ entry: FlowSlot, _ segment: Segment) {
         entry.pointee.marks.insert(.seen(sender))
         entry.setScale(sender, largestScale)
         let window = max(segment.window, 1) &<< UInt32(largestScale)
@@ -201,20 +234,23 @@ extension Flow {
 
     @inline(__always)
     private func goOn(
-        _ entry: UnsafeMutablePointer<FlowEntry>, _ rule: UnsafePointer<FlowRule>, _ segment: Segment, _ flags: TCPFlags
+        _ entry: FlowSlot, _ rule: UnsafePointer<FlowRule>, _ segment: Segment, _ flags: TCPFlags
     ) -> Cause {
-        if entry.pointee.stage.rawValue < FlowStage.established.rawValue || entry.pointee.stage == .pickedUp {
+        if entry.pointee.stage.rawValue < FlowStage.established.rawValue {
             let (cause, isSettled) = young(entry, rule, segment)
             if isSettled { return cause }
-        } else if rule.pointee.isStrict, !isInWindow(entry, segment) {
-            guard clock.isGrace else { return .tcpWindow }
-            // Nobody watched for a while; what is said now counts.
+        } else if !rule.pointee.isStrict {
+            if entry.pointee.stage == .held { entry.pointee.stage = .established }
+        } else if entry.pointee.stage == .established || !isInWindow(entry, segment) {
+            // Nobody watched for a while, or the rule has become strict: what is said now counts.
+            guard entry.pointee.stage == .established || clock.isGrace else { return .tcpWindow }
             entry.pointee.stage = .pickedUp
+            entry.pointee.marks.remove(.bothSeen)
             learn(entry, segment)
             renew(entry, rule)
             return .none
         }
-        follow(entry, segment)
+        if rule.pointee.isStrict { follow(entry, segment, sender: sender) }
         if flags.contains(.fin) { end(entry) }
         renew(entry, rule)
         return .none
@@ -225,11 +261,11 @@ extension Flow {
     /// - Returns: whether that is all; else the segment is followed like any other.
     @inline(never)
     private func young(
-        _ entry: UnsafeMutablePointer<FlowEntry>, _ rule: UnsafePointer<FlowRule>, _ segment: Segment
+        _ entry: FlowSlot, _ rule: UnsafePointer<FlowRule>, _ segment: Segment
     ) -> (Cause, isSettled: Bool) {
         if entry.pointee.stage == .accepted {
             if rule.pointee.isStrict, !isInWindow(entry, segment) { return (clock.isGrace ? .none : .tcpWindow, true) }
-            if entry.client == sender { establish(entry) }
+            if entry.client == sender { establish(entry, rule) }
             return (.none, false)
         }
         if entry.pointee.stage == .opening {
@@ -244,6 +280,10 @@ extension Flow {
         let other = entry.half(receiver).pointee
         learn(entry, segment)
         renew(entry, rule)
+        if !rule.pointee.isStrict {
+            if entry.pointee.marks.contains(.bothSeen) { establish(entry, rule) }
+            return (.none, true)
+        }
         // Each has acknowledged about what the other has sent.
         guard entry.pointee.marks.contains(.seen(receiver)), segment.acknowledgement != 0,
             other.end &- segment.acknowledgement <= leastAckWindow || segment.acknowledgement &- other.end <= leastAckWindow,
@@ -252,44 +292,24 @@ extension Flow {
         entry.half(receiver).pointee.limit = segment.acknowledgement &+ entry.half(sender).pointee.window
         entry.half(sender).pointee.limit = other.acknowledged &+ other.window
         if isAfter(segment.acknowledgement, other.end) { entry.half(receiver).pointee.end = segment.acknowledgement }
-        establish(entry)
+        establish(entry, rule)
         return (.none, true)
     }
 
-    private func establish(_ entry: UnsafeMutablePointer<FlowEntry>) {
-        entry.pointee.stage = .established
+    private func establish(_ entry: FlowSlot, _ rule: UnsafePointer<FlowRule>) {
+        entry.pointee.stage = rule.pointee.isStrict ? .held : .established
         entry.pointee.marks.remove(.isTentative)
         entry.pointee.timeout = FlowTimeouts.established
     }
 
-    /// The four bounds of van Rooij.
     @inline(__always)
-    private func isInWindow(_ entry: UnsafeMutablePointer<FlowEntry>, _ segment: Segment) -> Bool {
+    private func isInWindow(_ entry: FlowSlot, _ segment: Segment) -> Bool {
         // A fragment does not tell how long its segment is.
-        if headers.pointee.marks.contains(.firstFragment) { return false }
-        let own = entry.half(sender), other = entry.half(receiver)
-        let lag = max(own.pointee.window, leastAckWindow)
-        return !isAfter(segment.sequence, own.pointee.limit)
-            && !isAfter(own.pointee.end &- other.pointee.window, segment.end)
-            && !isAfter(segment.acknowledgement, other.pointee.end)
-            && !isAfter(other.pointee.end &- lag, segment.acknowledgement)
-    }
-
-    /// Moves the windows on.
-    @inline(__always)
-    private func follow(_ entry: UnsafeMutablePointer<FlowEntry>, _ segment: Segment) {
-        let own = entry.half(sender), other = entry.half(receiver)
-        let window = segment.window &<< (entry.scale(sender) & 15)
-        if isAfter(segment.end, own.pointee.end) { own.pointee.end = segment.end }
-        if window > own.pointee.window { own.pointee.window = window }
-        if isAfter(segment.acknowledgement, own.pointee.acknowledged) { own.pointee.acknowledged = segment.acknowledgement }
-        // A probe of a closed window carries one byte (RFC 9293 3.8.6.1).
-        let limit = segment.acknowledgement &+ max(window, 1)
-        if isAfter(limit, other.pointee.limit) { other.pointee.limit = limit }
+        !headers.pointee.marks.contains(.firstFragment) && Allowlist.isInWindow(entry, segment, sender: sender)
     }
 
     @inline(never)
-    private func end(_ entry: UnsafeMutablePointer<FlowEntry>) {
+    private func end(_ entry: FlowSlot) {
         entry.pointee.marks.insert(.ended(sender))
         guard entry.pointee.stage != .reset else { return }
         if entry.pointee.marks.contains(.bothEnded) {
@@ -326,7 +346,7 @@ extension Flow {
     }
 
     /// Whether the segment inside an ICMP error is one that its sender has sent and nobody has acknowledged long ago (RFC 5927 4.1).
-    func quotesSentSegment(_ entry: UnsafeMutablePointer<FlowEntry>) -> Bool {
+    func quotesSentSegment(_ entry: FlowSlot) -> Bool {
         guard entry.pointee.marks.contains(.seen(sender)) else { return false }
         let own = entry.half(sender)
         return own.pointee.end &- word32(4) <= max(entry.half(receiver).pointee.window, leastAckWindow)

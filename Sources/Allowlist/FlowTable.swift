@@ -1,13 +1,16 @@
 // Where flows are kept: fixed memory, nothing that grows, nothing that waits.
 //
-//     block ┌──────┬─────────────────────────┬────────────────────────────┐
-//           │ lock │ tags: 64 buckets × 8    │ entries: 512 × 96 bytes    │   × as many as hold the flows
-//           └──────┴─────────────────────────┴────────────────────────────┘
+//               block 0               block 1
+//     locks     ┌───────────────────┬───────────────────┬─
+//     tags      │ 512 buckets × 8   │ 512 buckets × 8   │    a byte each
+//     entries   │ 4096 × 64 bytes   │ 4096 × 64 bytes   │
+//     halves    │ 4096 × 32 bytes   │ 4096 × 32 bytes   │
 //
-// A key's hash picks one block and two of its buckets; a flow lies in either. Of a bucket the eight tags (a byte of the
-// hash each, 0: free) are compared in one word, and only what fits is looked at. Because both buckets lie in
-// one block, one lock guards everything a frame touches. It is taken only where several workers share the table: the two
-// directions of a flow need not meet in one worker.
+// A key's hash picks one block and two of its buckets; a flow lies in the first, or in the second where the first was full. Of a
+// bucket the eight tags (a byte of the hash each, 0: free) are compared in one word, and only what fits is looked at. Tags lie
+// together, so that those of a million flows stay in the cache. Because both buckets lie in one block, one lock guards everything
+// a frame touches. It is taken only where several workers share the table: the two directions of a flow need not meet in
+// one worker.
 
 import CLinux
 import Frames
@@ -16,19 +19,23 @@ import Synchronization
 /// A table of flows as the packet path sees it.
 public struct FlowView: BitwiseCopyable {
     let header: UnsafeMutablePointer<FlowTableHeader>
-    let blocks: UnsafeMutableRawPointer
+    /// One for each block, a cache line apart.
+    let locks: UnsafeMutableRawPointer
+    let tags: UnsafeMutablePointer<Atomic<UInt64>>
+    let entries: UnsafeMutablePointer<FlowEntry>
+    let halves: UnsafeMutablePointer<TCPHalf>
     let blockCount: UInt64
     let seed: HashSeed
     /// Whether several workers use it.
     let isShared: Bool
 
-    static let bucketsPerBlock = 64
+    static let bucketsPerBlock = 512
     static let slotsPerBucket = 8
     static let slotsPerBlock = bucketsPerBlock * slotsPerBucket
-    static let tagsAt = 64
-    static let entriesAt = tagsAt + bucketsPerBlock * 8
-    /// A multiple of a cache line.
-    static let blockBytes = entriesAt + slotsPerBlock * FlowEntry.bytes
+    static let lockStride = 64
+
+    @inline(__always)
+    func slot(_ index: Int) -> FlowSlot { FlowSlot(entry: entries + index, halves: halves + 2 &* index) }
 }
 
 /// What all workers of a table share besides the flows.
@@ -39,10 +46,10 @@ struct FlowTableHeader: ~Copyable {
 
 /// Owns the memory of a table of flows.
 public final class FlowTable: Sendable {
-    // Set once; guarded by the blocks' locks after that.
-    nonisolated(unsafe) public let view: FlowView
+    // Set once; what it leads to is guarded by the blocks' locks.
+    nonisolated(unsafe) public let view: UnsafePointer<FlowView>
     private let memory: TableMemory
-    /// Flows it is made for; there is a quarter more room, so that a block that many keys fall into is not full at once.
+    /// Flows it is made for; there is almost a third more room, so that a block that many keys fall into is not full at once.
     public let capacity: Int
 
     /// Most flows a table can be asked for: 2 GiB.
@@ -55,14 +62,22 @@ public final class FlowTable: Sendable {
         precondition((1...Self.most).contains(capacity))
         self.capacity = capacity
         let memory = TableMemory()
-        let slots = capacity + capacity / 4
+        let slots = capacity + capacity * 5 / 16
         let blockCount = max(1, (slots + FlowView.slotsPerBlock - 1) / FlowView.slotsPerBlock)
-        let bytes = blockCount * FlowView.blockBytes
-        let blocks = UnsafeMutableRawPointer(memory.allocateZeroed(bytes: bytes))
         let header = memory.allocate(FlowTableHeader.self)
         header.initialize(to: FlowTableHeader())
         self.memory = memory
-        view = FlowView(header: header, blocks: blocks, blockCount: UInt64(blockCount), seed: HashSeed.random(), isShared: isShared)
+        func zeroed<T: ~Copyable>(_ type: T.Type, _ count: Int) -> UnsafeMutablePointer<T> {
+            memory.allocateZeroed(bytes: count * MemoryLayout<T>.stride).bindMemory(to: type, capacity: count)
+        }
+        let view = memory.allocate(FlowView.self, count: 1)
+        view.initialize(to: FlowView(
+            header: header, locks: memory.allocateZeroed(bytes: blockCount * FlowView.lockStride),
+            tags: zeroed(Atomic<UInt64>.self, blockCount * FlowView.bucketsPerBlock),
+            entries: zeroed(FlowEntry.self, blockCount * FlowView.slotsPerBlock),
+            halves: zeroed(TCPHalf.self, blockCount * FlowView.slotsPerBlock * 2), blockCount: UInt64(blockCount),
+            seed: HashSeed.random(), isShared: isShared))
+        self.view = UnsafePointer(view)
     }
 
     public var bytes: Int { memory.bytes }
@@ -117,30 +132,32 @@ public struct FlowCounts: BitwiseCopyable, Sendable {
 
 /// Where a key may lie.
 struct FlowPlace: BitwiseCopyable {
-    let block: UnsafeMutableRawPointer
-    let bucket: (Int, Int)
-    let tag: UInt64
+    let view: UnsafePointer<FlowView>
+    let hash: UInt64
 
     @inline(__always)
-    init(_ hash: UInt64, _ view: FlowView) {
-        block = view.blocks + Int(truncatingIfNeeded: scaled(hash, view.blockCount)) &* FlowView.blockBytes
-        // Low bits; the block was cut from the high ones.
-        let first = hash & 63
-        let step = 1 &+ scaled(hash &<< 20, 63)
-        bucket = (Int(truncatingIfNeeded: first), Int(truncatingIfNeeded: (first &+ step) & 63))
-        let byte = hash &>> 8 & 0xFF
-        tag = byte == 0 ? 1 : byte
+    init(_ hash: UInt64, _ view: UnsafePointer<FlowView>) {
+        self.view = view
+        self.hash = hash
+    }
+
+    @inline(__always) var block: Int { Int(truncatingIfNeeded: scaled(hash, view.pointee.blockCount)) }
+    // From low bits; the block was cut from the high ones.
+    @inline(__always) var first: Int { Int(truncatingIfNeeded: hash & 511) &+ block &* FlowView.bucketsPerBlock }
+    /// Never the same as the first.
+    @inline(__always) var second: Int {
+        Int(truncatingIfNeeded: (hash &+ 1 &+ (hash &>> 16 & 255)) & 511) &+ block &* FlowView.bucketsPerBlock
+    }
+    @inline(__always) var tag: UInt64 {
+        let byte = hash &>> 24 & 0xFF
+        return byte == 0 ? 1 : byte
     }
 
     @inline(__always)
-    func tags(_ bucket: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
-        (block + FlowView.tagsAt).assumingMemoryBound(to: Atomic<UInt64>.self) + bucket
-    }
+    func tags(_ bucket: Int) -> UnsafeMutablePointer<Atomic<UInt64>> { view.pointee.tags + bucket }
 
     @inline(__always)
-    func entry(_ bucket: Int, _ slot: Int) -> UnsafeMutablePointer<FlowEntry> {
-        (block + FlowView.entriesAt).assumingMemoryBound(to: FlowEntry.self) + (bucket &* FlowView.slotsPerBucket &+ slot)
-    }
+    func slot(_ bucket: Int, _ slot: Int) -> FlowSlot { view.pointee.slot(bucket &* FlowView.slotsPerBucket &+ slot) }
 
     @inline(__always)
     private static func ones(_ byte: UInt64) -> UInt64 { byte &* 0x0101_0101_0101_0101 }
@@ -156,57 +173,55 @@ struct FlowPlace: BitwiseCopyable {
 
     @inline(__always)
     func prefetchTags() {
-        clinux_prefetch(tags(bucket.0))
-        clinux_prefetch(tags(bucket.1))
+        clinux_prefetch(tags(first))
+        clinux_prefetch(tags(second))
     }
 
-    /// Brings what the tags point at into the cache.
+    /// Brings what the tags point at into the cache. Without a branch: which bucket it is cannot be foretold.
     @inline(__always)
-    func prefetchEntry() {
-        let first = matches(bucket.0)
-        let (bucket, found) = first != 0 ? (bucket.0, first) : (bucket.1, matches(bucket.1))
-        if found == 0 { return }
-        let at = UnsafeRawPointer(entry(bucket, found.trailingZeroBitCount &>> 3))
-        clinux_prefetch(at)
-        // 96 bytes are always two lines.
-        clinux_prefetch(at + (FlowEntry.bytes - 1))
-    }
-
-    @inline(__always)
-    func find(_ key: FlowKey) -> UnsafeMutablePointer<FlowEntry>? {
-        find(key, bucket.0) ?? find(key, bucket.1)
+    func prefetchEntry(withHalves: Bool) {
+        let inFirst = matches(first), inSecond = matches(second)
+        let bucket = inFirst != 0 ? first : second
+        // Of none found it is some entry of the second bucket, where a new flow may go.
+        let slot = slot(bucket, (inFirst != 0 ? inFirst : inSecond).trailingZeroBitCount &>> 3 & 7)
+        clinux_prefetch(slot.entry)
+        if withHalves { clinux_prefetch(slot.halves) }
     }
 
     @inline(__always)
-    private func find(_ key: FlowKey, _ bucket: Int) -> UnsafeMutablePointer<FlowEntry>? {
+    func find(_ key: UnsafePointer<FlowKey>) -> FlowSlot? {
+        find(key, first) ?? find(key, second)
+    }
+
+    @inline(__always)
+    private func find(_ key: UnsafePointer<FlowKey>, _ bucket: Int) -> FlowSlot? {
         var found = matches(bucket)
         while found != 0 {
-            let entry = entry(bucket, found.trailingZeroBitCount &>> 3)
-            if entry.pointee.key.equals(key) { return entry }
+            let slot = slot(bucket, found.trailingZeroBitCount &>> 3)
+            if slot.entry.pointee.key.equals(key.pointee) { return slot }
             found &= found &- 1
         }
         return nil
     }
 
-    /// A slot for a new flow: a free one in the emptier bucket, else one whose flow is over or can move to its other bucket,
+    /// A slot for a new flow: a free one, else one whose flow is over or can move to its other bucket,
     /// else the oldest tentative one.
     ///
     /// - Returns: its entry, to be written at once; nil if every flow in both buckets is established.
     @inline(never)
-    func makeRoom(_ now: FlowTick, _ flows: FlowView, _ counts: UnsafeMutablePointer<FlowCounts>) -> UnsafeMutablePointer<FlowEntry>? {
-        let first = tags(bucket.0).pointee.load(ordering: .relaxed), second = tags(bucket.1).pointee.load(ordering: .relaxed)
-        let free = (Self.freeBytes(first), Self.freeBytes(second))
-        if free.0 | free.1 != 0 {
-            let takesSecond = free.1.nonzeroBitCount > free.0.nonzeroBitCount
-            let slot = (takesSecond ? free.1 : free.0).trailingZeroBitCount &>> 3
+    func makeRoom(_ now: FlowTick, _ counts: UnsafeMutablePointer<FlowCounts>) -> FlowSlot? {
+        for i in 0..<2 {
+            let bucket = i == 0 ? first : second
+            let free = Self.freeBytes(tags(bucket).pointee.load(ordering: .relaxed))
+            if free == 0 { continue }
             counts.pointee.made &+= 1
-            return claim(takesSecond ? bucket.1 : bucket.0, slot)
+            return claim(bucket, free.trailingZeroBitCount &>> 3)
         }
         var oldest: (bucket: Int, slot: Int, age: UInt32)?
         for i in 0..<2 &* FlowView.slotsPerBucket {
-            let bucket = i < FlowView.slotsPerBucket ? bucket.0 : bucket.1
+            let bucket = i < FlowView.slotsPerBucket ? first : second
             let slot = i % FlowView.slotsPerBucket
-            let old = entry(bucket, slot)
+            let old = self.slot(bucket, slot)
             let age = now.since(old.pointee.lastSeen)
             if age > old.pointee.timeout {
                 counts.pointee.made &+= 1
@@ -219,13 +234,13 @@ struct FlowPlace: BitwiseCopyable {
         }
         // Without this some block would be full long before the table is.
         for i in 0..<2 &* FlowView.slotsPerBucket {
-            let bucket = i < FlowView.slotsPerBucket ? bucket.0 : bucket.1
-            let old = entry(bucket, i % FlowView.slotsPerBucket)
-            let places = FlowPlace(old.pointee.key.hash(flows.seed), flows)
-            let other = places.bucket.0 == bucket ? places.bucket.1 : places.bucket.0
+            let bucket = i < FlowView.slotsPerBucket ? first : second
+            let old = slot(bucket, i % FlowView.slotsPerBucket)
+            let places = FlowPlace(old.pointee.key.hash(view.pointee.seed), view)
+            let other = places.first == bucket ? places.second : places.first
             let free = Self.freeBytes(tags(other).pointee.load(ordering: .relaxed))
             if free == 0 { continue }
-            places.claim(other, free.trailingZeroBitCount &>> 3).pointee = old.pointee
+            places.claim(other, free.trailingZeroBitCount &>> 3).take(old)
             counts.pointee.made &+= 1
             return claim(bucket, i % FlowView.slotsPerBucket)
         }
@@ -243,11 +258,21 @@ struct FlowPlace: BitwiseCopyable {
     }
 
     @inline(__always)
-    private func claim(_ bucket: Int, _ slot: Int) -> UnsafeMutablePointer<FlowEntry> {
+    private func claim(_ bucket: Int, _ slot: Int) -> FlowSlot {
         let shift = UInt64(truncatingIfNeeded: slot &* 8)
         let word = tags(bucket).pointee.load(ordering: .relaxed)
         tags(bucket).pointee.store(word & ~(0xFF &<< shift) | tag &<< shift, ordering: .relaxed)
-        return entry(bucket, slot)
+        return self.slot(bucket, slot)
+    }
+}
+
+extension FlowSlot {
+    /// The flow that lies there moves here.
+    @inline(__always)
+    func take(_ other: FlowSlot) {
+        entry.pointee = other.entry.pointee
+        halves[0] = other.halves[0]
+        halves[1] = other.halves[1]
     }
 }
 
@@ -256,16 +281,16 @@ extension FlowView {
     private static let patience = 2000
 
     @inline(__always)
-    private func word(_ block: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Atomic<UInt32>> {
-        block.assumingMemoryBound(to: Atomic<UInt32>.self)
+    private func word(_ block: Int) -> UnsafeMutablePointer<Atomic<UInt32>> {
+        (locks + block &* Self.lockStride).assumingMemoryBound(to: Atomic<UInt32>.self)
     }
 
     /// - Returns: false if another worker keeps it.
     @inline(__always)
-    func lock(_ block: UnsafeMutableRawPointer) -> Bool { isShared ? lockShared(block) : true }
+    func lock(_ block: Int) -> Bool { isShared ? lockShared(block) : true }
 
     @inline(never)
-    private func lockShared(_ block: UnsafeMutableRawPointer) -> Bool {
+    private func lockShared(_ block: Int) -> Bool {
         for _ in 0..<Self.patience {
             if word(block).pointee.load(ordering: .relaxed) == 0,
                 word(block).pointee.exchange(1, ordering: .acquiring) == 0
@@ -276,7 +301,7 @@ extension FlowView {
     }
 
     @inline(__always)
-    func unlock(_ block: UnsafeMutableRawPointer) {
+    func unlock(_ block: Int) {
         if isShared { word(block).pointee.store(0, ordering: .releasing) }
     }
 
@@ -287,20 +312,18 @@ extension FlowView {
     @_noLocks @_noAllocation
     #endif
     public func sweep(_ position: UInt64, _ now: FlowTick, _ counts: UnsafeMutablePointer<FlowCounts>) {
-        let block = blocks + Int(truncatingIfNeeded: position / UInt64(Self.bucketsPerBlock) % blockCount) &* Self.blockBytes
-        let bucket = Int(truncatingIfNeeded: position % UInt64(Self.bucketsPerBlock))
-        let tags = (block + Self.tagsAt).assumingMemoryBound(to: Atomic<UInt64>.self) + bucket
-        guard tags.pointee.load(ordering: .relaxed) != 0, lock(block) else { return }
-        var word = tags.pointee.load(ordering: .relaxed)
-        let entries = (block + Self.entriesAt).assumingMemoryBound(to: FlowEntry.self) + bucket &* Self.slotsPerBucket
+        let bucket = Int(truncatingIfNeeded: position % bucketCount)
+        let block = bucket / Self.bucketsPerBlock
+        guard tags[bucket].load(ordering: .relaxed) != 0, lock(block) else { return }
+        var word = tags[bucket].load(ordering: .relaxed)
         for slot in 0..<Self.slotsPerBucket {
             let mask = 0xFF &<< UInt64(truncatingIfNeeded: slot &* 8)
-            if word & mask != 0, (entries + slot).isOver(now) {
+            if word & mask != 0, self.slot(bucket &* Self.slotsPerBucket &+ slot).isOver(now) {
                 word &= ~mask
                 counts.pointee.ended &+= 1
             }
         }
-        tags.pointee.store(word, ordering: .relaxed)
+        tags[bucket].store(word, ordering: .relaxed)
         unlock(block)
     }
 

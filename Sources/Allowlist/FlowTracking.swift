@@ -11,7 +11,7 @@ import Frames
 /// Working memory of one worker.
 public struct FlowScratch: BitwiseCopyable {
     let keys: UnsafeMutablePointer<FlowKey>
-    let places: UnsafeMutablePointer<FlowPlace>
+    let hashes: UnsafeMutablePointer<UInt64>
     let list: UnsafeMutablePointer<UInt8>
     /// By place in `list`: whether the frame's source is the greater endpoint.
     let senders: UnsafeMutablePointer<UInt8>
@@ -25,7 +25,7 @@ public final class FlowMemory {
 
     public init() {
         scratch = FlowScratch(
-            keys: memory.allocate(FlowKey.self, count: burstCapacity), places: memory.allocate(FlowPlace.self, count: burstCapacity),
+            keys: memory.allocate(FlowKey.self, count: burstCapacity), hashes: memory.allocate(UInt64.self, count: burstCapacity),
             list: memory.allocate(UInt8.self, count: burstCapacity), senders: memory.allocate(UInt8.self, count: burstCapacity),
             counts: memory.allocate(FlowCounts.self, count: 1))
         scratch.counts.initialize(to: FlowCounts())
@@ -58,94 +58,154 @@ public struct FlowClock: BitwiseCopyable {
 @_noLocks @_noAllocation
 #endif
 public func trackBurst(
-    _ table: UnsafePointer<TableView>, _ flows: FlowView, frames: UnsafePointer<UnsafeRawPointer>,
+    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, frames: UnsafePointer<UnsafeRawPointer>,
     available: UnsafePointer<UInt32>, headers: UnsafePointer<FrameHeaders>, count: Int, _ clock: FlowClock, _ scratch: FlowScratch,
     verdicts: UnsafeMutablePointer<Verdict>
 ) {
-    let list = scratch.list, keys = scratch.keys, places = scratch.places, senders = scratch.senders
-    let expectsData = table.pointee.expectingCount > 0
+    // In registers: see `judgeBurst`.
+    let list = scratch.list, keys = scratch.keys, hashes = scratch.hashes, senders = scratch.senders
+    let version = UInt32(truncatingIfNeeded: table.pointee.version), now = clock.now
+    let seed = flows.pointee.seed
+    let expectsData = table.pointee.expectingCount > 0, holdsWindows = table.pointee.holdsWindows
     var n = 0
     for i in 0..<count {
         let cause = verdicts[i].cause
         if cause == .none {
             if verdicts[i].rule == Verdict.noRule { continue }
+            senders[n] = makeKey(keys + n, headers + i, frames[i], isReply: verdicts[i].isReply)
         } else if cause == .fragmentUntracked {
             keys[n] = datagramKey(headers + i)
-            let place = FlowPlace(keys[n].hash(flows.seed), flows)
-            place.prefetchTags()
-            places[n] = place
-            list[n] = UInt8(truncatingIfNeeded: i)
-            n &+= 1
-            continue
-        } else if !expectsData || headers[i].ipProtocol != .tcp || (cause != .notInPolicy && cause != .synFromServer) {
+        } else if expectsData, headers[i].ipProtocol == .tcp, cause == .notInPolicy || cause == .synFromServer {
+            senders[n] = makeKey(keys + n, headers + i, frames[i], isReply: false)
+        } else {
             continue
         }
-        let (key, sender) = flowKey(headers + i, frames[i], isReply: verdicts[i].isReply)
-        let place = FlowPlace(key.hash(flows.seed), flows)
-        place.prefetchTags()
-        keys[n] = key
-        places[n] = place
-        senders[n] = sender
+        let hash = keys[n].hash(seed)
+        hashes[n] = hash
         list[n] = UInt8(truncatingIfNeeded: i)
+        FlowPlace(hash, flows).prefetchTags()
         n &+= 1
     }
-    for k in 0..<n { places[k].prefetchEntry() }
+    for k in 0..<n {
+        let isTCP = headers[Int(list[k])].ipProtocol == .tcp
+        FlowPlace(hashes[k], flows).prefetchEntry(withHalves: holdsWindows || !isTCP)
+    }
     for k in 0..<n {
         let i = Int(list[k])
-        let flow = Flow(
-            table: table, flows: flows, key: keys + k, place: places + k, frame: frames[i], available: Int(available[i]), headers: headers + i,
-            sender: Int(senders[k]), clock: clock, counts: scratch.counts)
-        let verdict = verdicts + i
-        let cause = verdict.pointee.cause
-        if cause == .fragmentUntracked {
-            flow.laterFragment(verdict)
-        } else if cause == .none {
-            flow.allowed(verdict)
-        } else {
-            flow.expected(verdict)
+        let place = FlowPlace(hashes[k], flows)
+        // All but a few in a thousand: a segment of a connection that is established, under the table that let the last one pass.
+        if verdicts[i].cause == .none, headers[i].ipProtocol == .tcp, headers[i].marks.isEmpty,
+            headers[i].tcpFlags.rawValue & TCPFlags.turning.rawValue == 0, flows.pointee.lock(place.block)
+        {
+            if let slot = place.find(keys + k), slot.entry.pointee.version == version, !slot.isOver(now),
+                slot.entry.pointee.stage == .established && !holdsWindows
+                    || slot.entry.pointee.stage == .held && follows(slot, frames[i], headers + i, sender: Int(senders[k]))
+            {
+                // Most find the time they would write.
+                if slot.entry.pointee.lastSeen != now.rawValue { slot.entry.pointee.lastSeen = now.rawValue }
+                flows.pointee.unlock(place.block)
+                if expectsData { noteControl(table, flows, keys + k, hashes[k], frames, available, headers, i, Int(senders[k]), clock, scratch, verdicts) }
+                continue
+            }
+            flows.pointee.unlock(place.block)
         }
+        track(table, flows, keys + k, hashes[k], frames, available, headers, i, Int(senders[k]), clock, scratch, verdicts)
     }
+}
+
+@inline(never)
+private func track(
+    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ hash: UInt64,
+    _ frames: UnsafePointer<UnsafeRawPointer>, _ available: UnsafePointer<UInt32>, _ headers: UnsafePointer<FrameHeaders>, _ i: Int,
+    _ sender: Int, _ clock: FlowClock, _ scratch: FlowScratch, _ verdicts: UnsafeMutablePointer<Verdict>
+) {
+    let flow = Flow(
+        table: table, flows: flows, key: key, place: FlowPlace(hash, flows), frame: frames[i], available: Int(available[i]),
+        headers: headers + i, sender: sender, clock: clock, counts: scratch.counts)
+    let verdict = verdicts + i
+    let cause = verdict.pointee.cause
+    if cause == .fragmentUntracked {
+        flow.laterFragment(verdict)
+    } else if cause == .none {
+        flow.allowed(verdict)
+    } else {
+        flow.expected(verdict)
+    }
+}
+
+/// A segment of an established connection, where some rule expects data connections beside its own.
+@inline(never)
+private func noteControl(
+    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ hash: UInt64,
+    _ frames: UnsafePointer<UnsafeRawPointer>, _ available: UnsafePointer<UInt32>, _ headers: UnsafePointer<FrameHeaders>, _ i: Int,
+    _ sender: Int, _ clock: FlowClock, _ scratch: FlowScratch, _ verdicts: UnsafeMutablePointer<Verdict>
+) {
+    let rule = table.pointee.flowRules + Int(verdicts[i].rule)
+    guard rule.pointee.expectsData else { return }
+    Flow(
+        table: table, flows: flows, key: key, place: FlowPlace(hash, flows), frame: frames[i], available: Int(available[i]),
+        headers: headers + i, sender: sender, clock: clock, counts: scratch.counts
+    ).noteCompanion(rule, isReply: verdicts[i].isReply)
+}
+
+extension TCPFlags {
+    /// What changes a connection's stage, or may.
+    @inline(__always) fileprivate static var turning: TCPFlags { TCPFlags(rawValue: 0x01 | 0x02 | 0x04) }
 }
 
 // MARK: - Keys
 
-/// The flow a frame belongs to, and which endpoint sent it (of the packet inside, for an ICMP error).
+/// The flow a frame belongs to.
+///
+/// - Returns: which endpoint sent it (of the packet inside, for an ICMP error): 0 the lesser, 1 the greater.
 @inline(__always)
-func flowKey(
-    _ headers: UnsafePointer<FrameHeaders>, _ frame: UnsafeRawPointer, isReply: Bool
-) -> (FlowKey, sender: UInt8) {
+private func makeKey(
+    _ key: UnsafeMutablePointer<FlowKey>, _ headers: UnsafePointer<FrameHeaders>, _ frame: UnsafeRawPointer, isReply: Bool
+) -> UInt8 {
+    let ipProtocol = headers.pointee.ipProtocol
+    if headers.pointee.form != .ipv4 || !ipProtocol.hasPorts { return makeOtherKey(key, headers, frame, isReply: isReply) }
+    let source = headers.pointee.source.low &<< 16 | UInt64(headers.pointee.sourcePort.rawValue)
+    let destination = headers.pointee.destination.low &<< 16 | UInt64(headers.pointee.destinationPort.rawValue)
+    let lesser = min(source, destination), greater = max(source, destination)
+    key.pointee.lesser = AddressWords(high: 0, low: lesser &>> 16)
+    key.pointee.greater = AddressWords(high: 0, low: greater &>> 16)
+    key.pointee.tail =
+        lesser & 0xFFFF | (greater & 0xFFFF) &<< 16 | UInt64(headers.pointee.vlan.rawValue) &<< 32
+        | UInt64(ipProtocol.rawValue) &<< 48 | UInt64(FlowKind.ipv4) &<< 56
+    return source > destination ? 1 : 0
+}
+
+/// The same for IPv6, and for protocols without ports.
+@inline(never)
+private func makeOtherKey(
+    _ key: UnsafeMutablePointer<FlowKey>, _ headers: UnsafePointer<FrameHeaders>, _ frame: UnsafeRawPointer, isReply: Bool
+) -> UInt8 {
     let isIPv6 = headers.pointee.form == .ipv6
     let ipProtocol = headers.pointee.ipProtocol
     var sourcePort = headers.pointee.sourcePort.rawValue, destinationPort = headers.pointee.destinationPort.rawValue
     if !ipProtocol.hasPorts, sourcePort | destinationPort != 0 {
         // ICMP: the request's type and code for both directions, and the identifier of those that have one.
-        let request = isReply ? sourcePort : destinationPort
-        sourcePort = request
+        sourcePort = isReply ? sourcePort : destinationPort
         destinationPort = icmpIdentifier(headers, frame)
-    } else if !ipProtocol.hasPorts {
-        sourcePort = 0
-        destinationPort = 0
     }
     let source = headers.pointee.source, destination = headers.pointee.destination
     let isSwapped: Bool
-    if isIPv6 && source.high != destination.high {
+    if source.high != destination.high {
         isSwapped = source.high > destination.high
     } else if source.low != destination.low {
         isSwapped = source.low > destination.low
     } else {
-        isSwapped = sourcePort > destinationPort
+        isSwapped = ipProtocol.hasPorts && sourcePort > destinationPort
     }
     // An ICMP flow's two numbers belong to no endpoint.
     let keepsPorts = !isSwapped || !ipProtocol.hasPorts
     let lesserPort = UInt64(keepsPorts ? sourcePort : destinationPort), greaterPort = UInt64(keepsPorts ? destinationPort : sourcePort)
-    let kind = isIPv6 ? FlowKind.ipv6 : FlowKind.ipv4
-    let tail =
+    key.pointee.lesser = isSwapped ? destination : source
+    key.pointee.greater = isSwapped ? source : destination
+    key.pointee.tail =
         lesserPort | greaterPort &<< 16 | UInt64(headers.pointee.vlan.rawValue) &<< 32 | UInt64(ipProtocol.rawValue) &<< 48
-        | UInt64(kind) &<< 56
-    return (
-        FlowKey(lesser: isSwapped ? destination : source, greater: isSwapped ? source : destination, tail: tail),
-        isSwapped ? 1 : 0
-    )
+        | UInt64(isIPv6 ? FlowKind.ipv6 : FlowKind.ipv4) &<< 56
+    return isSwapped ? 1 : 0
 }
 
 /// Identifier of an echo, timestamp, information or mask message (RFC 792, 950, 4443); 0 for others.
@@ -175,9 +235,9 @@ private func datagramKey(_ headers: UnsafePointer<FrameHeaders>) -> FlowKey {
 /// One frame and where its flow may lie.
 struct Flow {
     let table: UnsafePointer<TableView>
-    let flows: FlowView
+    let flows: UnsafePointer<FlowView>
     let key: UnsafePointer<FlowKey>
-    let place: UnsafePointer<FlowPlace>
+    let place: FlowPlace
     let frame: UnsafeRawPointer
     let available: Int
     let headers: UnsafePointer<FrameHeaders>
@@ -193,8 +253,8 @@ struct Flow {
     @inline(__always)
     func allowed(_ verdict: UnsafeMutablePointer<Verdict>) {
         let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
-        guard flows.lock(place.pointee.block) else { return contended(verdict) }
-        var entry = place.pointee.find(key.pointee)
+        guard flows.pointee.lock(place.block) else { return contended(verdict) }
+        var entry = place.find(key)
         if let found = entry, found.isOver(clock.now) || isCut(found, rule) { entry = nil }
         let cause: Cause
         if headers.pointee.marks.contains(.icmpError) {
@@ -204,7 +264,7 @@ struct Flow {
         } else {
             cause = exchange(entry, rule, isReply: verdict.pointee.isReply)
         }
-        flows.unlock(place.pointee.block)
+        flows.pointee.unlock(place.block)
         if cause != .none {
             verdict.pointee.cause = cause
             return
@@ -215,7 +275,7 @@ struct Flow {
 
     /// Its rule was not there for a while since the flow's last frame: what the owner has revoked does not come back by itself.
     @inline(__always)
-    private func isCut(_ entry: UnsafeMutablePointer<FlowEntry>, _ rule: UnsafePointer<FlowRule>) -> Bool {
+    private func isCut(_ entry: FlowSlot, _ rule: UnsafePointer<FlowRule>) -> Bool {
         if Int32(bitPattern: entry.pointee.version &- rule.pointee.since) >= 0 { return false }
         counts.pointee.cut &+= 1
         return true
@@ -232,33 +292,35 @@ struct Flow {
     ///
     /// - Returns: nil if there is no room.
     @inline(__always)
-    func make(_ key: FlowKey, _ place: UnsafePointer<FlowPlace>, _ rule: UnsafePointer<FlowRule>, _ stage: FlowStage, _ timeout: UInt32)
-        -> UnsafeMutablePointer<FlowEntry>?
+    func make(_ key: UnsafePointer<FlowKey>, _ place: FlowPlace, _ rule: UnsafePointer<FlowRule>, _ stage: FlowStage, _ timeout: UInt32)
+        -> FlowSlot?
     {
         // One of this key that is over or cut is still in its slot.
-        let entry: UnsafeMutablePointer<FlowEntry>
-        if let old = place.pointee.find(key) {
+        let entry: FlowSlot
+        if let old = place.find(key) {
             counts.pointee.ended &+= 1
             counts.pointee.made &+= 1
             entry = old
-        } else if let room = place.pointee.makeRoom(clock.now, flows, counts) {
+        } else if let room = place.makeRoom(clock.now, counts) {
             entry = room
         } else {
             counts.pointee.refused &+= 1
-            flows.header.pointee.fullAt.store(now | 1, ordering: .relaxed)
+            flows.pointee.header.pointee.fullAt.store(now | 1, ordering: .relaxed)
             return nil
         }
         let none = TCPHalf(end: 0, limit: 0, window: 0, acknowledged: 0)
-        entry.initialize(
+        entry.entry.initialize(
             to: FlowEntry(
-                key: key, version: UInt32(truncatingIfNeeded: table.pointee.version), rule: rule.pointee.identity, lastSeen: now,
-                timeout: timeout, stage: stage, marks: .isTentative, scales: (0, 0), synSequence: 0, lesser: none, greater: none))
+                key: key.pointee, version: UInt32(truncatingIfNeeded: table.pointee.version), rule: rule.pointee.identity, lastSeen: now,
+                timeout: timeout, stage: stage, marks: .isTentative, scales: (0, 0), synSequence: 0))
+        entry.half(0).pointee = none
+        entry.half(1).pointee = none
         return entry
     }
 
     /// The frame's flow goes on.
     @inline(__always)
-    func renew(_ entry: UnsafeMutablePointer<FlowEntry>, _ rule: UnsafePointer<FlowRule>) {
+    func renew(_ entry: FlowSlot, _ rule: UnsafePointer<FlowRule>) {
         entry.pointee.version = UInt32(truncatingIfNeeded: table.pointee.version)
         entry.pointee.rule = rule.pointee.identity
         entry.pointee.lastSeen = now
@@ -270,7 +332,7 @@ struct Flow {
     /// Whether a flow that is not known may be one that lately found no room, under a policy that lets those pass.
     @inline(__always) var mayHaveFoundNoRoom: Bool {
         guard table.pointee.fullPasses else { return false }
-        let at = flows.header.pointee.fullAt.load(ordering: .relaxed)
+        let at = flows.pointee.header.pointee.fullAt.load(ordering: .relaxed)
         return at != 0 && clock.now.since(at) < FlowTimeouts.halfClosed
     }
 
@@ -279,9 +341,9 @@ struct Flow {
     /// UDP, ICMP and the rest: the client's frames pass, the server's while a request is recent. Only requests renew
     /// that, or a server could keep the door open by itself.
     @inline(__always)
-    private func exchange(_ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, isReply: Bool) -> Cause {
+    private func exchange(_ entry: FlowSlot?, _ rule: UnsafePointer<FlowRule>, isReply: Bool) -> Cause {
         if !isReply {
-            guard let entry = entry ?? make(key.pointee, place, rule, .asked, rule.pointee.replyTicks) else { return whenFull }
+            guard let entry = entry ?? make(key, place, rule, .asked, rule.pointee.replyTicks) else { return whenFull }
             renew(entry, rule)
             entry.pointee.timeout = rule.pointee.replyTicks
             entry.half(sender).pointee.end = now
@@ -300,7 +362,7 @@ struct Flow {
 
     /// An error passes if the packet inside it belongs to a flow there is. Its sender, as `sender` has it, is the error's receiver.
     @inline(never)
-    private func icmpError(_ entry: UnsafeMutablePointer<FlowEntry>?, _ rule: UnsafePointer<FlowRule>, isReply: Bool) -> Cause {
+    private func icmpError(_ entry: FlowSlot?, _ rule: UnsafePointer<FlowRule>, isReply: Bool) -> Cause {
         guard let entry else {
             let isTCP = headers.pointee.ipProtocol == .tcp
             return clock.isGrace || mayHaveFoundNoRoom || isTCP && rule.pointee.picksUp && !rule.pointee.isStrict
@@ -318,12 +380,12 @@ struct Flow {
     /// A datagram whose first fragment passes: the others may follow it.
     @inline(never)
     private func noteFragment(_ verdict: UnsafeMutablePointer<Verdict>) {
-        let key = datagramKey(headers)
-        var place = FlowPlace(key.hash(flows.seed), flows)
-        guard flows.lock(place.block) else { return }
-        defer { flows.unlock(place.block) }
+        var key = datagramKey(headers)
+        let place = FlowPlace(key.hash(flows.pointee.seed), flows)
+        guard flows.pointee.lock(place.block) else { return }
+        defer { flows.pointee.unlock(place.block) }
         let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
-        guard let entry = make(key, &place, rule, .fragments, FlowTimeouts.fragments) else { return }
+        guard let entry = make(&key, place, rule, .fragments, FlowTimeouts.fragments) else { return }
         let fragment = headers.pointee.fragment
         entry.half(0).pointee.end = UInt32(truncatingIfNeeded: fragment.end)
         // For the verdicts of those that follow.
@@ -334,10 +396,10 @@ struct Flow {
     /// Passes in order and without overlap only: stacks differ in what they make of anything else (RFC 5722, T. Ptacek 1998).
     @inline(never)
     func laterFragment(_ verdict: UnsafeMutablePointer<Verdict>) {
-        guard flows.lock(place.pointee.block) else { return contended(verdict) }
-        defer { flows.unlock(place.pointee.block) }
+        guard flows.pointee.lock(place.block) else { return contended(verdict) }
+        defer { flows.pointee.unlock(place.block) }
         // Of another version the rule's number would mean another rule.
-        guard let entry = place.pointee.find(key.pointee), !entry.isOver(clock.now),
+        guard let entry = place.find(key), !entry.isOver(clock.now),
             entry.pointee.version == UInt32(truncatingIfNeeded: table.pointee.version)
         else { return }
         let fragment = headers.pointee.fragment
@@ -357,14 +419,14 @@ struct Flow {
 
     /// Two hosts with a control connection on which something was said just now.
     @inline(never)
-    private func noteCompanion(_ rule: UnsafePointer<FlowRule>, isReply: Bool) {
-        let (key, sender) = companionKey()
-        var place = FlowPlace(key.hash(flows.seed), flows)
-        guard flows.lock(place.block) else { return }
-        defer { flows.unlock(place.block) }
-        var known = place.find(key)
+    func noteCompanion(_ rule: UnsafePointer<FlowRule>, isReply: Bool) {
+        var (key, sender) = companionKey()
+        let place = FlowPlace(key.hash(flows.pointee.seed), flows)
+        guard flows.pointee.lock(place.block) else { return }
+        defer { flows.pointee.unlock(place.block) }
+        var known = place.find(&key)
         if let found = known, found.isOver(clock.now) { known = nil }
-        guard let entry = known ?? make(key, &place, rule, .companion, FlowTimeouts.companion) else { return }
+        guard let entry = known ?? make(&key, place, rule, .companion, FlowTimeouts.companion) else { return }
         renew(entry, rule)
         let client = isReply ? 1 &- sender : sender
         if client == 1 { entry.pointee.marks.insert(.clientIsGreater) } else { entry.pointee.marks.remove(.clientIsGreater) }
@@ -388,18 +450,18 @@ struct Flow {
         if headers.pointee.tcpFlags.opensConnection {
             guard let number = companionsRule() else { return }
             let rule = table.pointee.flowRules + number
-            guard flows.lock(place.pointee.block) else { return contended(verdict) }
-            defer { flows.unlock(place.pointee.block) }
-            var entry = place.pointee.find(key.pointee)
+            guard flows.pointee.lock(place.block) else { return contended(verdict) }
+            defer { flows.pointee.unlock(place.block) }
+            var entry = place.find(key)
             if let found = entry, found.isOver(clock.now) { entry = nil }
             let cause = tcp(entry, rule, isReply: false)
-            if cause == .none, let entry = place.pointee.find(key.pointee) { entry.pointee.marks.insert(.isExpected) }
+            if cause == .none, let entry = place.find(key) { entry.pointee.marks.insert(.isExpected) }
             verdict.pointee = Verdict(rule: UInt32(truncatingIfNeeded: number), cause: cause, isReply: false)
             return
         }
-        guard flows.lock(place.pointee.block) else { return contended(verdict) }
-        defer { flows.unlock(place.pointee.block) }
-        guard let entry = place.pointee.find(key.pointee), entry.pointee.marks.contains(.isExpected), !entry.isOver(clock.now),
+        guard flows.pointee.lock(place.block) else { return contended(verdict) }
+        defer { flows.pointee.unlock(place.block) }
+        guard let entry = place.find(key), entry.pointee.marks.contains(.isExpected), !entry.isOver(clock.now),
             let number = table.pointee.expectingRule(entry.pointee.rule)
         else { return }
         let isReply = entry.client != sender
@@ -411,11 +473,11 @@ struct Flow {
     /// well-known ones (passive), or from the server's port 20 (active; RFC 959 3.2, RFC 1123 4.1.2.12).
     private func companionsRule() -> Int? {
         guard headers.pointee.destinationPort.rawValue >= 1024 else { return nil }
-        let (key, sender) = companionKey()
-        let place = FlowPlace(key.hash(flows.seed), flows)
-        guard flows.lock(place.block) else { return nil }
-        defer { flows.unlock(place.block) }
-        guard let entry = place.find(key), !entry.isOver(clock.now), let number = table.pointee.expectingRule(entry.pointee.rule),
+        var (key, sender) = companionKey()
+        let place = FlowPlace(key.hash(flows.pointee.seed), flows)
+        guard flows.pointee.lock(place.block) else { return nil }
+        defer { flows.pointee.unlock(place.block) }
+        guard let entry = place.find(&key), !entry.isOver(clock.now), let number = table.pointee.expectingRule(entry.pointee.rule),
             entry.client == sender || headers.pointee.sourcePort.rawValue == 20
         else { return nil }
         return number

@@ -117,3 +117,98 @@ public final class VerdictStages {
         return Int(truncatingIfNeeded: count) - (0..<count).reduce(0) { $0 &+ (verdicts[$1].isAllowed ? 0 : 1) }
     }
 }
+
+/// The flow table by itself: established TCP connections, a segment of a random one after the other.
+@_spi(Measurement)
+public final class FlowLookup {
+    private let table: CompiledTable
+    private let flows: FlowTable
+    private let memory = FlowMemory()
+    private let frames = UnsafeMutablePointer<UnsafeRawPointer>.allocate(capacity: burstCapacity)
+    private let bytes = UnsafeMutableRawPointer.allocate(byteCount: burstCapacity * 64, alignment: 64)
+    private let lengths = UnsafeMutablePointer<UInt32>.allocate(capacity: burstCapacity)
+    private let headers = UnsafeMutablePointer<FrameHeaders>.allocate(capacity: burstCapacity)
+    private let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: burstCapacity)
+    private var random = SampleGenerator()
+    private let count: UInt64
+    private let clock = FlowClock(now: FlowTick(rawValue: 1000), graceBegan: FlowTick(rawValue: 1), grace: 0)
+
+    /// - Parameter isShared: with the locks that several workers need.
+    public init(flows count: Int, isShared: Bool, isStrict: Bool) throws(TableError) {
+        let any = AddressPrefix.any(.ipv4)
+        let service = ServiceRange(.tcp, Port(rawValue: 5000), Port(rawValue: 5000))
+        table = try CompiledTable.build(
+            AllowlistSource(rules: [
+                AllowRule(clients: [any], servers: [any], services: [service], flows: FlowOptions(isStrict: isStrict))
+            ]))
+        flows = FlowTable(capacity: count, isShared: isShared)
+        self.count = UInt64(count)
+        bytes.initializeMemory(as: UInt8.self, repeating: 0, count: burstCapacity * 64)
+        for i in 0..<burstCapacity {
+            let frame = bytes + 64 * i
+            // IPv4 total length 40, TCP sequence and acknowledgement 1, header of 20 bytes, a window.
+            frame.storeBytes(of: UInt16(40).bigEndian, toByteOffset: 16, as: UInt16.self)
+            frame.storeBytes(of: UInt32(1).bigEndian, toByteOffset: 38, as: UInt32.self)
+            frame.storeBytes(of: UInt32(1).bigEndian, toByteOffset: 42, as: UInt32.self)
+            frame.storeBytes(of: UInt32(0x5010_2000).bigEndian, toByteOffset: 46, as: UInt32.self)
+            frames[i] = UnsafeRawPointer(frame)
+            lengths[i] = 54
+            headers[i] = FrameHeaders()
+            headers[i].form = .ipv4
+            headers[i].ipProtocol = .tcp
+            headers[i].tcpFlags = .ack
+            headers[i].transportOffset = 34
+        }
+        // Both ways, so that each is established.
+        for first in stride(from: UInt64(0), to: self.count, by: burstCapacity) {
+            for isReply in [false, true, false] {
+                for i in 0..<burstCapacity { set(i, first &+ UInt64(i), isReply: isReply) }
+                track(burstCapacity)
+            }
+        }
+    }
+
+    deinit {
+        frames.deallocate()
+        bytes.deallocate()
+        lengths.deallocate()
+        headers.deallocate()
+        verdicts.deallocate()
+    }
+
+    public var known: UInt64 { memory.scratch.counts.pointee.made &- memory.scratch.counts.pointee.ended }
+    public var bytesInAll: Int { flows.bytes }
+
+    @inline(__always)
+    private func set(_ i: Int, _ flow: UInt64, isReply: Bool) {
+        let client = AddressWords(high: 0, low: 0x0A00_0000 | flow >> 6), server = AddressWords(high: 0, low: 0xC0A8_0000 | flow & 0xFF)
+        headers[i].source = isReply ? server : client
+        headers[i].destination = isReply ? client : server
+        headers[i].sourcePort = Port(rawValue: isReply ? 5000 : 40_000 &+ UInt16(truncatingIfNeeded: flow & 63))
+        headers[i].destinationPort = Port(rawValue: isReply ? 40_000 &+ UInt16(truncatingIfNeeded: flow & 63) : 5000)
+        verdicts[i] = Verdict(rule: 0, cause: .none, isReply: isReply)
+    }
+
+    @inline(__always)
+    private func track(_ n: Int) {
+        trackBurst(
+            table.view, flows.view, frames: frames, available: lengths, headers: headers, count: n, clock, memory.scratch,
+            verdicts: verdicts)
+    }
+
+    /// - Parameter tracks: false: makes the frames only, which is to be subtracted.
+    /// - Returns: how many passed.
+    @inline(never)
+    public func run(batches: Int, of n: Int, tracks: Bool) -> Int {
+        var passed = 0
+        for _ in 0..<batches {
+            for i in 0..<n {
+                let word = random.next()
+                set(i, word.multipliedFullWidth(by: count).high, isReply: word & 1 == 1)
+            }
+            if tracks { track(n) }
+            for i in 0..<n { passed &+= verdicts[i].isAllowed ? 1 : 0 }
+        }
+        return passed
+    }
+}

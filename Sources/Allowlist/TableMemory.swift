@@ -33,10 +33,11 @@ final class TableMemory: @unchecked Sendable {
 
     /// Zeroed, and backed by pages only where it is touched.
     func allocateZeroed(bytes size: Int) -> UnsafeMutableRawPointer {
-        let length = (size + Self.hugePage - 1) & ~(Self.hugePage - 1)
+        let isLarge = size >= Self.hugePage
+        let length = (size + 4095) & ~4095
         let map = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         guard let map, map != MAP_FAILED else { fatalError("no memory for a table of \(length) bytes") }
-        if size >= 16 * Self.hugePage { madvise(map, length, MADV_HUGEPAGE) }
+        if isLarge { madvise(map, length, MADV_HUGEPAGE) }
         maps.append((map, length))
         bytes += length
         return map

@@ -41,7 +41,7 @@ struct Worker: ~Copyable {
     private let scratch: JudgeScratch
     private let flows: FlowTable?
     /// Of `flows`, where the loop finds it without a reference.
-    private let flowView: FlowView
+    private let flowView: UnsafePointer<FlowView>
     private let keepsFlows: Bool
     private let flowMemory = FlowMemory()
     private let flowScratch: FlowScratch
@@ -128,7 +128,7 @@ struct Worker: ~Copyable {
     mutating func tell(_ nanoseconds: UInt64) {
         clock.now = FlowTick(nanoseconds: nanoseconds)
         guard keepsFlows else { return }
-        flowView.sweep(sweepPosition, clock.now, flowScratch.counts)
+        flowView.pointee.sweep(sweepPosition, clock.now, flowScratch.counts)
         sweepPosition &+= 1
         counters.set(flowScratch.counts.pointee)
     }
@@ -142,8 +142,8 @@ struct Worker: ~Copyable {
     /// Forgets what is over in all of the table; before a sleep.
     mutating func sweepSome() {
         guard keepsFlows else { return }
-        for _ in 0..<min(flowView.bucketCount, 512) {
-            flowView.sweep(sweepPosition, clock.now, flowScratch.counts)
+        for _ in 0..<min(flowView.pointee.bucketCount, 512) {
+            flowView.pointee.sweep(sweepPosition, clock.now, flowScratch.counts)
             sweepPosition &+= 1
         }
         counters.set(flowScratch.counts.pointee)

@@ -103,7 +103,7 @@ private let example = """
         ("service = \"tcp/5000\"\nexpires = 2027-01-01", "expires must name an instant, not a date without a time; e.g. 2027-01-01T00:00:00Z"),
         ("service = \"tcp/5000\"\nexpires = 2020-01-01T00:00:00Z", "rule \"r\" has expired: it can never match; remove it, or set a new date"),
         ("service = \"icmpv6/echo\"", "rule \"r\" can never match: its services are not of the addresses' IP family; write icmp/… for both families"),
-        ("service = \"tcp/5000\"\nport = 3", "unknown key \"port\" in a rule; known keys: id, from, to, service, purpose, owner, vlan, side, mode, expires"),
+        ("service = \"tcp/5000\"\nport = 3", "unknown key \"port\" in a rule; known keys: id, from, to, service, purpose, owner, vlan, side, mode, expires, tcp, midstream, reply_s, ftp_data"),
     ])
     func oneMistakeInARule(fields: String, message: String) {
         let found = read("version = 1\n[[allow]]\nid = \"r\"\nfrom = \"10.0.0.1\"\nto = \"10.0.0.2\"\n\(fields)").diagnostics

@@ -585,6 +585,9 @@ PART int judge_labels(const struct table *t, struct work *w, uint32_t side, uint
 
 // ---- Bindings ---------------------------------------------------------------
 
+// MAC addresses carry the side they came in by above their 48 bits, as a bit; none: the side does not matter.
+#define AT_SIDE(mac, side) ((mac) | (uint64_t)1 << (48 + (side)))
+
 struct listing {
     const struct table *table;
     uint64_t list;
@@ -598,25 +601,35 @@ static long is_mac(__u32 turn, struct listing *l)
     return l->found;
 }
 
+// 0, or the cause to deny by.
 PART int is_listed(const struct table *t, uint32_t place, uint64_t mac)
 {
     if (!t)
-        return false;
+        return CAUSE_ADDRESS_BINDING;
     if (place == NO_REFERENCE)
-        return true;
+        return CAUSE_NONE;
     if (place == UNKNOWN_REFERENCE)
-        return false;
-    struct listing l = {t, t->bound_macs + (uint64_t)place * 8, mac, false};
-    bpf_loop(image64(t, l.list), is_mac, &l, 0);
-    return l.found;
+        return CAUSE_ADDRESS_BINDING;
+    struct listing l = {t, t->bound_macs + (uint64_t)place * 8, mac & 0xFFFFFFFFFFFF, false};
+    uint64_t head = image64(t, l.list);
+    uint64_t count = head & 0xFFFFFFFF;
+    // A loop that the kernel inlines compares all 64 bits, though its parameter has 32: the upper half must be 0 in the register.
+    asm volatile("" : "+r"(count));
+    uint64_t sides = head >> 32;
+    if (count) {
+        bpf_loop(count, is_mac, &l, 0);
+        if (!l.found)
+            return CAUSE_ADDRESS_BINDING;
+    }
+    return mac >> 48 & ~sides ? CAUSE_WRONG_SIDE : CAUSE_NONE;
 }
 
 PART int is_bound4(const struct table *t, uint32_t address, uint64_t mac)
 {
     if (!t)
-        return false;
+        return CAUSE_ADDRESS_BINDING;
     if (!t->bindings4.count)
-        return true;
+        return CAUSE_NONE;
     struct key4 key = {(uint64_t)address << 32, 0};
     return is_listed(t, find4(t, &t->bindings4, &key), mac);
 }
@@ -624,34 +637,67 @@ PART int is_bound4(const struct table *t, uint32_t address, uint64_t mac)
 PART int is_bound6(const struct table *t, const struct address_words *address, uint64_t mac)
 {
     if (!t || !address)
-        return false;
+        return CAUSE_ADDRESS_BINDING;
     if (!t->bindings6.count)
-        return true;
+        return CAUSE_NONE;
     struct key6 key = {*address, {0, 0}, 0};
     return is_listed(t, find6(t, &t->bindings6, &key), mac);
 }
 
-// Whether an allowed frame keeps to the bindings of its addresses.
-PART int keeps_bindings(const struct table *t, struct work *w)
+// Whether the sender's MAC address belongs to the side it came in by.
+PART int is_at_side(const struct table *t, uint64_t mac)
 {
-    if (!t || !w)
-        return false;
+    if (!t)
+        return CAUSE_ADDRESS_BINDING;
+    // The port 1 sets such keys apart from addresses.
+    struct key4 key = {(mac & 0xFFFFFFFFFFFF) << 16, 1 << 16};
+    return is_listed(t, find4(t, &t->bindings4, &key), mac);
+}
+
+PART int keeps_bindings4(const struct table *t, struct work *w, uint32_t side)
+{
+    if (!t || !w || side > 1)
+        return CAUSE_ADDRESS_BINDING;
     struct wire f = WIRE(w);
-    uint64_t destination = mac_at(f, 0), source = mac_at(f, 6);
+    uint64_t source = AT_SIDE(mac_at(f, 6), side);
+    const struct frame_headers *h = &w->headers;
+    if (h->form == FORM_ARP) {
+        int cause = is_bound4(t, h->source.low, source);
+        return cause ? cause : is_bound4(t, h->source.low, h->claimed_mac);
+    }
+    // Not the headers' addresses: for an ICMP error those are the addresses of the packet inside.
+    long network = h->network_offset;
+    int cause = is_bound4(t, word32(f, network + 12), source);
+    return cause ? cause : is_bound4(t, word32(f, network + 16), mac_at(f, 0));
+}
+
+PART int keeps_bindings6(const struct table *t, struct work *w, uint32_t side)
+{
+    if (!t || !w || side > 1)
+        return CAUSE_ADDRESS_BINDING;
+    struct wire f = WIRE(w);
     const struct frame_headers *h = &w->headers;
     long network = h->network_offset;
-    if (h->form == FORM_ARP)
-        return is_bound4(t, h->source.low, source) && is_bound4(t, h->source.low, h->claimed_mac);
-    // Not the headers' addresses: for an ICMP error those are the addresses of the packet inside.
-    if (h->form == FORM_IPV4)
-        return is_bound4(t, word32(f, network + 12), source) && is_bound4(t, word32(f, network + 16), destination);
     struct address_words from = ipv6_at(f, network + 8), to = ipv6_at(f, network + 24);
-    if (!is_bound6(t, &from, source) || !is_bound6(t, &to, destination))
-        return false;
-    if (h->form != FORM_NEIGHBOUR || h->claimed_mac == 0)
-        return true;
+    int cause = is_bound6(t, &from, AT_SIDE(mac_at(f, 6), side));
+    if (!cause)
+        cause = is_bound6(t, &to, mac_at(f, 0));
+    if (cause || h->form != FORM_NEIGHBOUR || h->claimed_mac == 0)
+        return cause;
     struct address_words claimed = h->source;
-    return is_bound6(t, &claimed, h->claimed_mac);
+    return is_bound6(t, &claimed, AT_SIDE(h->claimed_mac, side));
+}
+
+// The cause by which an allowed frame breaks the bindings of its addresses, or 0.
+INLINE int keeps_bindings(const struct table *t, struct work *w, uint8_t side)
+{
+    uint8_t form = w->headers.form;
+    int cause = CAUSE_NONE;
+    if (t->has_bindings & 2)
+        cause = is_at_side(t, AT_SIDE(mac_at(WIRE(w), 6), side));
+    if (cause || form == FORM_OTHER)
+        return cause;
+    return form == FORM_ARP || form == FORM_IPV4 ? keeps_bindings4(t, w, side) : keeps_bindings6(t, w, side);
 }
 
 // ---- One frame --------------------------------------------------------------
@@ -687,6 +733,6 @@ INLINE void judge(const struct table *t, struct work *w, uint8_t side)
         if (!(image64(t, t->ethertypes + (type >> 6) * 8) >> (type & 63) & 1))
             w->verdict.cause = CAUSE_ETHERTYPE_NOT_ALLOWED;
     }
-    if (t->has_bindings && w->verdict.cause == CAUSE_NONE && h->form != FORM_OTHER && !keeps_bindings(t, w))
-        w->verdict.cause = CAUSE_ADDRESS_BINDING;
+    if (t->has_bindings && w->verdict.cause == CAUSE_NONE)
+        w->verdict.cause = keeps_bindings(t, w, side);
 }

@@ -56,7 +56,7 @@ extension CompiledTable {
             exact4: exact4, exact6: exact6, labels: labels,
             references: pool.frozen(rules: source.rules, in: memory), etherTypes: UnsafePointer(etherTypes),
             bindings4: bindings4, bindings6: bindings6, boundMACs: boundMACs,
-            hasBindings: !source.bindings.isEmpty,
+            hasBindings: !source.bindings.isEmpty, hasSides: source.bindings.contains { $0.side != nil && !$0.macs.isEmpty },
             flowRules: memory.copy(flowRules), expecting: memory.copy(expecting), expectingCount: expecting.count,
             holdsWindows: source.rules.contains { $0.flows.isStrict },
             fullPasses: source.fullPasses)
@@ -97,11 +97,13 @@ extension CompiledTable {
         _ bindings: [AddressBinding], _ memory: TableMemory, _ effort: BuildEffort
     ) -> (PerfectTable<Key4>, PerfectTable<Key6>, UnsafePointer<UInt64>) {
         var macs: [UInt64] = []
+        var sided: [UInt64: UInt64] = [:]
         var keys4: [Key4] = []
         var keys6: [Key6] = []
         for binding in bindings {
             let place = UInt32(macs.count)
-            macs.append(UInt64(binding.macs.count))
+            let sides = UInt64(binding.side?.bit ?? Side.inside.bit | Side.outside.bit)
+            macs.append(UInt64(binding.macs.count) | sides << 32)
             macs += binding.macs.map(\.rawValue)
             if binding.family == .ipv4 {
                 var key = bindingKey4(UInt32(truncatingIfNeeded: binding.address.low))
@@ -112,6 +114,15 @@ extension CompiledTable {
                 key.reference = place
                 keys6.append(key)
             }
+            // Without MAC addresses, and so for any; of two bindings on different sides the sides add up.
+            guard let side = binding.side else { continue }
+            for mac in binding.macs { sided[mac.rawValue, default: 0] |= UInt64(side.bit) }
+        }
+        for (mac, sides) in sided {
+            var key = sideKey(MACAddress(rawValue: mac))
+            key.reference = UInt32(macs.count)
+            macs.append(sides << 32)
+            keys4.append(key)
         }
         return (
             keys4.withUnsafeBufferPointer { PerfectTable.build($0, in: memory, effort: effort) },
@@ -123,6 +134,13 @@ extension CompiledTable {
 
 @inline(__always)
 func bindingKey4(_ address: UInt32) -> Key4 { Key4(client: address, server: 0, port: 0, ipProtocol: 0) }
+/// The port sets such keys apart from addresses.
+@inline(__always)
+func sideKey(_ mac: MACAddress) -> Key4 {
+    Key4(
+        client: UInt32(truncatingIfNeeded: mac.rawValue >> 16), server: UInt32(truncatingIfNeeded: mac.rawValue & 0xFFFF) << 16, port: 1,
+        ipProtocol: 0)
+}
 @inline(__always)
 func bindingKey6(_ address: AddressWords) -> Key6 { Key6(client: address, server: .zero, port: 0, ipProtocol: 0) }
 

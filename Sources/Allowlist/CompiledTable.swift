@@ -12,12 +12,14 @@ public struct TableView: BitwiseCopyable {
     let references: RuleReferences
     /// One bit for each EtherType and LLC address that passes: 8 KiB.
     let etherTypes: UnsafePointer<UInt64>
-    /// IP address → place in `boundMACs`.
+    /// IP address → place in `boundMACs`; and MAC addresses that belong to a side.
     let bindings4: PerfectTable<Key4>
     let bindings6: PerfectTable<Key6>
-    /// A count, then so many MAC addresses.
+    /// A count in the low half, the sides it may come in by as bits from 32 on; then so many MAC addresses, of which 0 mean any.
     let boundMACs: UnsafePointer<UInt64>
     let hasBindings: Bool
+    /// Whether a MAC address belongs to a side.
+    let hasSides: Bool
     /// By rule.
     let flowRules: UnsafePointer<FlowRule>
     /// Rules whose flows may be accompanied: `expectingCount` numbers.

@@ -281,11 +281,17 @@ struct Flow {
         return true
     }
 
-    /// Another worker keeps the block: its processor was taken from it.
+    /// Another worker keeps the block: its processor was taken from it. What would pass whatever is known of its flow passes now;
+    /// what hangs on that does not, and comes again.
     @inline(never)
     private func contended(_ verdict: UnsafeMutablePointer<Verdict>) {
         counts.pointee.contended &+= 1
-        if !table.pointee.fullPasses { verdict.pointee.cause = .flowTableFull }
+        guard verdict.pointee.cause == .none, !table.pointee.fullPasses else { return }
+        let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
+        let isTCP = headers.pointee.ipProtocol == .tcp
+        let needsNothing =
+            isTCP ? rule.pointee.picksUp && !rule.pointee.isStrict && !headers.pointee.tcpFlags.contains(.syn) : !verdict.pointee.isReply
+        if !needsNothing { verdict.pointee.cause = .flowTableFull }
     }
 
     /// Makes an entry, or takes over one that is over.

@@ -102,7 +102,7 @@ public func judgeBurst(
             judgeLabels(table, headers, side, scratch, scratch.list6, n6, verdicts)
         }
     }
-    if table.pointee.hasBindings { checkBindings(table, frames, headers, count, verdicts) }
+    if table.pointee.hasBindings { checkBindings(table, frames, headers, count, side, verdicts) }
 }
 
 // MARK: - Exact keys
@@ -234,55 +234,68 @@ private func labelPass(
 
 // MARK: - Bindings
 
-/// Denies allowed frames that use a bound IP address with a MAC address that is not its own.
+/// Denies allowed frames that use a bound IP address with a MAC address that is not its own, or come from the wrong side.
 @inline(never)
 private func checkBindings(
     _ table: UnsafePointer<TableView>, _ frames: UnsafePointer<UnsafeRawPointer>,
-    _ headers: UnsafePointer<FrameHeaders>, _ count: Int, _ verdicts: UnsafeMutablePointer<Verdict>
+    _ headers: UnsafePointer<FrameHeaders>, _ count: Int, _ side: Side, _ verdicts: UnsafeMutablePointer<Verdict>
 ) {
     for i in 0..<count where verdicts[i].cause == .none {
         let form = headers[i].form
-        if form == .other { continue }
         // The parser proved that the Ethernet and the network header are there.
-        let destination = frames[i].loadMAC(0), source = frames[i].loadMAC(6)
-        let network = frames[i] + Int(headers[i].networkOffset)
-        var holds: Bool
-        switch form {
-        case .arp:
-            holds = isBound4(table, UInt32(truncatingIfNeeded: headers[i].source.low), source)
-                && isBound4(table, UInt32(truncatingIfNeeded: headers[i].source.low), headers[i].claimedMAC)
-        case .ipv4:
-            // Not `headers`: for an ICMP error those are the addresses of the packet inside.
-            holds = isBound4(table, network.loadWord32(12), source) && isBound4(table, network.loadWord32(16), destination)
-        default:
-            holds = isBound6(table, network.loadIPv6(8), source)
-            // Solicitations go to a group address; everything else to its owner.
-            holds = holds && isBound6(table, network.loadIPv6(24), destination)
-            if form == .neighbour && headers[i].claimedMAC.rawValue != 0 {
-                holds = holds && isBound6(table, headers[i].source, headers[i].claimedMAC)
-            }
+        let source = frames[i].loadMAC(6)
+        var cause = Cause.none
+        if table.pointee.hasSides {
+            cause = breach(table, table.pointee.bindings4.reference(sideKey(source)), source, side)
         }
-        if !holds { verdicts[i] = Verdict(rule: verdicts[i].rule, cause: .addressBinding, isReply: verdicts[i].isReply) }
+        if cause == .none && form != .other { cause = breach(table, frames[i], headers + i, source, side) }
+        if cause != .none { verdicts[i] = Verdict(rule: verdicts[i].rule, cause: cause, isReply: verdicts[i].isReply) }
     }
 }
 
-/// Whether this MAC address may use this IP address: it is bound to it, or the IP address is not bound at all.
 @inline(__always)
-private func isBound4(_ table: UnsafePointer<TableView>, _ address: UInt32, _ mac: MACAddress) -> Bool {
-    isListed(table, table.pointee.bindings4.reference(bindingKey4(address)), mac)
+private func breach(
+    _ table: UnsafePointer<TableView>, _ frame: UnsafeRawPointer, _ headers: UnsafePointer<FrameHeaders>, _ source: MACAddress, _ side: Side
+) -> Cause {
+    func of4(_ address: UInt32, _ mac: MACAddress, _ side: Side?) -> Cause {
+        breach(table, table.pointee.bindings4.reference(bindingKey4(address)), mac, side)
+    }
+    func of6(_ address: AddressWords, _ mac: MACAddress, _ side: Side?) -> Cause {
+        breach(table, table.pointee.bindings6.reference(bindingKey6(address)), mac, side)
+    }
+    let destination = frame.loadMAC(0)
+    let network = frame + Int(headers.pointee.networkOffset)
+    switch headers.pointee.form {
+    case .arp:
+        let address = UInt32(truncatingIfNeeded: headers.pointee.source.low)
+        let cause = of4(address, source, side)
+        return cause != .none ? cause : of4(address, headers.pointee.claimedMAC, nil)
+    case .ipv4:
+        // Not `headers`: for an ICMP error those are the addresses of the packet inside.
+        let cause = of4(network.loadWord32(12), source, side)
+        return cause != .none ? cause : of4(network.loadWord32(16), destination, nil)
+    default:
+        var cause = of6(network.loadIPv6(8), source, side)
+        // Solicitations go to a group address; everything else to its owner.
+        if cause == .none { cause = of6(network.loadIPv6(24), destination, nil) }
+        if cause == .none && headers.pointee.form == .neighbour && headers.pointee.claimedMAC.rawValue != 0 {
+            cause = of6(headers.pointee.source, headers.pointee.claimedMAC, side)
+        }
+        return cause
+    }
 }
 
+/// Whether this MAC address may use what is bound at `place`, from this side (nil: whatever the side).
 @inline(__always)
-private func isBound6(_ table: UnsafePointer<TableView>, _ address: AddressWords, _ mac: MACAddress) -> Bool {
-    isListed(table, table.pointee.bindings6.reference(bindingKey6(address)), mac)
-}
-
-@inline(__always)
-private func isListed(_ table: UnsafePointer<TableView>, _ place: UInt32, _ mac: MACAddress) -> Bool {
-    if place == noReference { return true }
+private func breach(_ table: UnsafePointer<TableView>, _ place: UInt32, _ mac: MACAddress, _ side: Side?) -> Cause {
+    if place == noReference { return .none }
     let list = table.pointee.boundMACs + Int(place)
-    for i in 0..<Int(truncatingIfNeeded: list[0]) where list[1 &+ i] == mac.rawValue { return true }
-    return false
+    let count = Int(truncatingIfNeeded: list[0] & 0xFFFF_FFFF)
+    var isFound = count == 0
+    for i in 0..<count where list[1 &+ i] == mac.rawValue { isFound = true }
+    if !isFound { return .addressBinding }
+    guard let side else { return .none }
+    return list[0] >> 32 & UInt64(side.bit) == 0 ? .wrongSide : .none
 }
 
 extension UnsafeRawPointer {

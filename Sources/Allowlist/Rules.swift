@@ -108,16 +108,20 @@ public struct AllowRule: Sendable, Hashable {
     var isNarrowed: Bool { !vlans.isEmpty || clientSide != nil }
 }
 
-/// An IP address and the MAC addresses that may use it.
+/// An IP address, the MAC addresses that may use it, and the side they are on.
 public struct AddressBinding: Sendable {
     public var family: IPFamily
     public var address: AddressWords
+    /// Empty: any.
     public var macs: [MACAddress]
+    /// nil: either. The MAC addresses belong to it too, whatever address they use.
+    public var side: Side?
 
-    public init(family: IPFamily, address: AddressWords, macs: [MACAddress]) {
+    public init(family: IPFamily, address: AddressWords, macs: [MACAddress], side: Side? = nil) {
         self.family = family
         self.address = address
         self.macs = macs
+        self.side = side
     }
 }
 

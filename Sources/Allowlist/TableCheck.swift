@@ -93,7 +93,7 @@ extension TableView {
         TableView(
             mode: mode, version: version, exact4: exact4, exact6: exact6, labels: labels,
             references: references, etherTypes: etherTypes, bindings4: bindings4, bindings6: bindings6,
-            boundMACs: boundMACs, hasBindings: false, flowRules: flowRules, expecting: expecting, expectingCount: expectingCount,
+            boundMACs: boundMACs, hasBindings: false, hasSides: false, flowRules: flowRules, expecting: expecting, expectingCount: expectingCount,
             holdsWindows: holdsWindows, fullPasses: fullPasses)
     }
 }

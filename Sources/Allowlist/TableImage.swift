@@ -53,7 +53,7 @@ public struct TableImage {
             header += [block(view.labels.projections), block(view.labels.portSets.words)]
         }
         header += [block(view.references.narrowings), block(view.references.vlans), block(view.references.lists)]
-        header += [block(view.boundMACs), UInt64(view.labels.probesInUse), view.hasBindings ? 1 : 0]
+        header += [block(view.boundMACs), UInt64(view.labels.probesInUse), (view.hasBindings ? 1 : 0) | (view.hasSides ? 2 : 0)]
         precondition(header.count == Self.headerWords)
         header[1] = UInt64(bodyStart + body.count)
         var bytes: [UInt8] = []

@@ -77,7 +77,7 @@ extension Cause {
         CauseDescription(.tcpWindow, "tcp-window", "a TCP segment outside the windows of its connection (tcp = \"strict\")"),
         CauseDescription(.tcpReset, "tcp-reset", "a TCP reset that is not at the next byte expected (tcp = \"strict\")"),
         CauseDescription(.icmpErrorUntracked, "icmp-error-untracked", "an ICMP error about a packet of no flow there is"),
-        CauseDescription(.flowTableFull, "flow-table-full", "a new flow, and no room for it"),
+        CauseDescription(.flowTableFull, "flow-table-full", "a frame that needs room in the flow table, and there is none (or another worker kept it too long)"),
         CauseDescription(.wrongSide, "wrong-side", "a device's address in a frame from the other side of the bridge"),
     ]
 }

@@ -8,13 +8,18 @@ public struct PolicyExport: Sendable {
     let name: String
     let source: AllowlistSource
     let expired: Int
+    /// Devices bound to a side, which other forwarders are not told.
+    private let hasSides: Bool
     /// When the next of its rules expires; the other forwarder will not notice.
     let nextExpiry: Int64?
 
     /// - Parameter now: seconds since 1970; expired rules are left out.
     public init(_ document: PolicyDocument, now: Int64) {
         name = document.name
-        source = document.compiled(now: now).source
+        var source = document.compiled(now: now).source
+        hasSides = source.bindings.contains { $0.side != nil }
+        source.bindings.removeAll { $0.macs.isEmpty }
+        self.source = source
         expired = document.rules.count { $0.isExpired(at: now) }
         nextExpiry = document.nextExpiry(after: now)
     }
@@ -58,6 +63,8 @@ public struct PolicyExport: Sendable {
         if !enforces {
             lines.append("Mode \(source.mode.name): everything passes; the counters say what \"enforce\" would deny.")
         }
+        lines.append("Without what Sekisho remembers of flows: replies pass without a recent request, later fragments do not pass.")
+        if hasSides { lines.append("Without the sides of devices.") }
         return lines
     }
 

@@ -18,6 +18,8 @@ public struct PolicyDocument: Sendable {
         public var name: String
         public var addresses: [AddressPrefix]
         public var macs: [MACAddress]
+        /// Where it is; nil: either side.
+        public var side: Side?
         public var location: SourceLocation
     }
 
@@ -63,9 +65,11 @@ extension PolicyDocument {
             names.append(rule.id)
         }
         var bindings: [AddressBinding] = []
-        for device in devices where !device.macs.isEmpty {
+        for device in devices where !device.macs.isEmpty || device.side != nil && !ignoringSides {
             for address in device.addresses {
-                bindings.append(AddressBinding(family: address.family, address: address.words, macs: device.macs))
+                bindings.append(
+                    AddressBinding(
+                        family: address.family, address: address.words, macs: device.macs, side: ignoringSides ? nil : device.side))
             }
         }
         return CompiledPolicy(

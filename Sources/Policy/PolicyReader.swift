@@ -279,7 +279,7 @@ public struct PolicyReader {
             }
             checkName(entry)
             let table = Table(fields)
-            checkKeys(table, ["addresses", "mac"], of: "a device")
+            checkKeys(table, ["addresses", "mac", "side"], of: "a device")
             var device = PolicyDocument.Device(name: entry.key, addresses: [], macs: [], location: entry.keyLocation)
             if let addresses = table["addresses"] {
                 for item in list(addresses, "addresses of \"\(entry.key)\"") {
@@ -299,6 +299,7 @@ public struct PolicyReader {
             } else {
                 diagnostics.error("device \"\(entry.key)\" has no addresses", at: entry.keyLocation, "add addresses = [\"…\"]")
             }
+            device.side = table["side"].flatMap { readSide($0, "where the device is") }
             for item in table["mac"].map({ list($0, "mac of \"\(entry.key)\"") }) ?? [] {
                 guard let text = string(item, "mac") else { continue }
                 guard let mac = MACAddress(written: text) else {
@@ -559,7 +560,7 @@ public struct PolicyReader {
         }
     }
 
-    private mutating func readSide(_ value: TOMLValue) -> Side? {
+    private mutating func readSide(_ value: TOMLValue, _ what: String = "where the client is") -> Side? {
         guard let text = string(value, "side") else { return nil }
         switch text {
         case "inside": return .inside
@@ -567,7 +568,7 @@ public struct PolicyReader {
         default:
             diagnostics.error(
                 "unknown side \"\(text)\"", at: value.location,
-                nearest(text, among: ["inside", "outside"]) ?? "use \"inside\" or \"outside\": where the client is")
+                nearest(text, among: ["inside", "outside"]) ?? "use \"inside\" or \"outside\": \(what)")
             return nil
         }
     }

@@ -179,6 +179,45 @@ private let mes = host(10, 3, 0, 10), tool = host(10, 3, 1, 21)
         #expect(arp([2, 0, 0, 0, 3, 0x0A], [2, 0, 0, 0, 6, 6]).cause == .addressBinding)
     }
 
+    @Test func devicesStayOnTheirSide() throws {
+        let own = MACAddress(rawValue: 0x0200_0000_030A)
+        func bed(_ macs: [MACAddress]) throws -> CompiledTable {
+            try CompiledTable.build(
+                AllowlistSource(
+                    rules: [AllowRule(clients: [mes], servers: [tool], services: [tcp(5000)])], etherTypes: [.arp, EtherType(rawValue: 0x88CC)],
+                    bindings: [AddressBinding(family: .ipv4, address: mes.words, macs: macs, side: .outside)]))
+        }
+        func ether(_ source: [UInt8], _ type: UInt16, _ payload: [UInt8]) -> [UInt8] {
+            var frame = FrameBuilder(source: source)
+            frame.add16(type)
+            frame.add(payload)
+            return frame.bytes
+        }
+        let mac: [UInt8] = [2, 0, 0, 0, 3, 0x0A], other: [UInt8] = [2, 0, 0, 0, 6, 6]
+        func arp(_ source: [UInt8], _ address: [UInt8]) -> [UInt8] {
+            ether(source, 0x0806, [0, 1, 8, 0, 6, 4, 0, 1] + source + address + [0, 0, 0, 0, 0, 0, 10, 3, 1, 21])
+        }
+        for macs in [[own], []] {
+            let table = try bed(macs)
+            // The address.
+            #expect(judge(table, FrameBuilder.tcpFrame(), from: .outside).isAllowed)
+            #expect(judge(table, FrameBuilder.tcpFrame(), from: .inside).cause == .wrongSide)
+            #expect(judge(table, arp(mac, [10, 3, 0, 10]), from: .outside).isAllowed)
+            #expect(judge(table, arp(mac, [10, 3, 0, 10]), from: .inside).cause == .wrongSide)
+            #expect(judge(table, arp(other, [10, 3, 0, 10]), from: .outside).cause == (macs.isEmpty ? .none : .addressBinding))
+            // The MAC address, whatever it says.
+            let expected: Cause = macs.isEmpty ? .none : .wrongSide
+            #expect(judge(table, arp(mac, [10, 3, 0, 99]), from: .inside).cause == expected)
+            #expect(judge(table, ether(mac, 0x88CC, [2, 7, 4, 0]), from: .inside).cause == expected)
+            #expect(judge(table, ether(mac, 0x88CC, [2, 7, 4, 0]), from: .outside).isAllowed)
+            #expect(judge(table, ether(other, 0x88CC, [2, 7, 4, 0]), from: .inside).isAllowed)
+            // What goes to it is not held to a side.
+            var reply = FrameBuilder(destination: mac, source: [2, 0, 0, 0, 3, 0x15])
+            reply.ipv4(from: [10, 3, 1, 21], to: [10, 3, 0, 10], proto: 6, payload: FrameBuilder.tcp(5000, 40000))
+            #expect(judge(table, reply.bytes, from: .inside).isAllowed)
+        }
+    }
+
     @Test func boundIPv6AddressesAndTheirNeighbourDiscovery() throws {
         let address = AddressPrefix(family: .ipv6, words: AddressWords(high: 0xFD00_0003_0000_0000, low: 21), length: 128)
         let table = try CompiledTable.build(

@@ -251,8 +251,14 @@ private struct FrameMaker {
         var result: [AddressBinding] = []
         for last in 1...3 as ClosedRange<UInt64> {
             let macs = [MACAddress(rawValue: 0x0200_0000_0000 + last), MACAddress(rawValue: 0x0200_0000_0004)]
-            result.append(AddressBinding(family: .ipv4, address: AddressWords(high: 0, low: 0x0A03_0000 + last), macs: macs))
-            result.append(AddressBinding(family: .ipv6, address: AddressWords(high: 0xFD00_0003_0000_0000, low: last), macs: macs))
+            let side: Side? = chance(3) ? pick([.inside, .outside]) : nil
+            result.append(
+                AddressBinding(
+                    family: .ipv4, address: AddressWords(high: 0, low: 0x0A03_0000 + last), macs: chance(5) ? [] : macs, side: side))
+            result.append(
+                AddressBinding(
+                    family: .ipv6, address: AddressWords(high: 0xFD00_0003_0000_0000, low: last), macs: chance(5) ? [] : macs,
+                    side: chance(3) ? side : nil))
         }
         return result
     }

@@ -17,6 +17,12 @@ public struct SimulationCounts: Sendable {
 public struct Simulation {
     private let table: CompiledTable
     private let memory = JudgeMemory()
+    private let flows: FlowTable?
+    private let flowMemory = FlowMemory()
+    private let grace: UInt32
+    /// Of the first frame of the capture; nil: none has come.
+    private var began: FlowTick?
+    private var times: [FlowTick] = []
     private var buffer: [UInt8] = []
     private var starts: [Int] = []
     private var lengths: [UInt32] = []
@@ -26,24 +32,36 @@ public struct Simulation {
         repeating: Verdict(rule: Verdict.noRule, cause: .none, isReply: false), count: burstCapacity)
     public private(set) var counts: SimulationCounts
 
-    /// - Parameter table: compiled without sides; a capture does not say by which port a frame came.
-    public init(_ table: CompiledTable) {
+    /// - Parameters:
+    ///   - table: compiled without sides; a capture does not say by which port a frame came.
+    ///   - flows: what is remembered of flows, by the times of the frames; nil: the rules alone judge.
+    public init(_ table: CompiledTable, flows plan: FlowPlan? = nil) {
         self.table = table
+        flows = plan.flatMap { $0.flows > 0 ? FlowTable(capacity: $0.flows, isShared: false) : nil }
+        grace = FlowTick.ticks(seconds: plan?.graceSeconds ?? 0)
         counts = SimulationCounts(rules: [UInt64](repeating: 0, count: table.source.rules.count))
     }
 
     /// Takes a frame in; every `burstCapacity` frames they are judged.
     ///
-    /// - Parameter judged: called once for each frame of a full burst, in order.
+    /// - Parameters:
+    ///   - nanoseconds: when it came.
+    ///   - judged: called once for each frame of a full burst, in order.
     public mutating func add(
-        _ bytes: UnsafeRawBufferPointer, wireLength: Int, judged: (Verdict, _ passes: Bool) -> Void
+        _ bytes: UnsafeRawBufferPointer, wireLength: Int, at nanoseconds: UInt64 = 0, judged: (Verdict, _ passes: Bool) -> Void
     ) {
+        let time = FlowTick(nanoseconds: nanoseconds)
+        if began == nil { began = time }
+        times.append(time)
         starts.append(buffer.count)
         buffer.append(contentsOf: bytes)
         lengths.append(UInt32(truncatingIfNeeded: bytes.count))
         wireLengths.append(UInt32(truncatingIfNeeded: max(wireLength, bytes.count)))
         if starts.count == burstCapacity { flush(judged: judged) }
     }
+
+    /// Another capture begins: as after a start, nobody knows what has gone before.
+    public mutating func beginCapture() { began = nil }
 
     /// Judges what is left.
     public mutating func flush(judged: (Verdict, _ passes: Bool) -> Void) {
@@ -57,6 +75,7 @@ public struct Simulation {
             judgeBurst(
                 table.view, frames: frames, headers: headers, count: count, from: .inside, scratch: memory.scratch,
                 verdicts: &verdicts)
+            if let flows { track(flows, frames, count) }
         }
         let enforces = table.view.pointee.mode == .enforce
         for verdict in verdicts[0..<count] {
@@ -71,5 +90,18 @@ public struct Simulation {
         starts.removeAll(keepingCapacity: true)
         lengths.removeAll(keepingCapacity: true)
         wireLengths.removeAll(keepingCapacity: true)
+        times.removeAll(keepingCapacity: true)
+    }
+
+    /// One frame at a time, for each has its own.
+    private mutating func track(_ flows: FlowTable, _ frames: [UnsafeRawPointer], _ count: Int) {
+        for i in 0..<count {
+            let clock = FlowClock(now: times[i], graceBegan: began ?? times[i], grace: grace)
+            var frame = frames[i]
+            var length = lengths[i]
+            trackBurst(
+                table.view, flows.view, frames: &frame, available: &length, headers: &headers[i], count: 1, clock, flowMemory.scratch,
+                verdicts: &verdicts[i])
+        }
     }
 }

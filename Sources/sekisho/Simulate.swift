@@ -51,7 +51,7 @@ struct Simulate: ParsableCommand {
             Output.error("error: \(error.text)")
             throw Exit.failed
         }
-        var simulation = Simulation(table)
+        var simulation = Simulation(table, flows: document.flows)
         let csv = try verdicts.map { try VerdictFile($0, compiled.ruleNames) }
         var warnings: [String] = []
         for path in captures {
@@ -62,9 +62,11 @@ struct Simulate: ParsableCommand {
                 Output.error("error: \(error)")
                 throw Exit.failed
             }
+            simulation.flush { csv?.write($0, passes: $1) }
+            simulation.beginCapture()
             while let frame = reader.next() {
                 csv?.expect(frame.timestamp)
-                simulation.add(frame.bytes, wireLength: frame.wireLength) { csv?.write($0, passes: $1) }
+                simulation.add(frame.bytes, wireLength: frame.wireLength, at: UInt64(max(0, frame.seconds)) &* 1_000_000_000 &+ UInt64(frame.nanoseconds)) { csv?.write($0, passes: $1) }
             }
             simulation.flush { csv?.write($0, passes: $1) }
             if let warning = reader.warning { warnings.append(warning) }

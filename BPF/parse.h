@@ -250,8 +250,9 @@ NOINLINE uint8_t check_ipv4_options(struct wire f, long at, long end) {
   return CAUSE_NONE;
 }
 
-NOINLINE uint8_t mark_fragment(long offset, bool more, long length, struct frame_headers *h) {
-  if (length <= 0 || (more && length % 8) || offset + length > 0xFFFF) return CAUSE_FRAGMENT_LENGTH;
+// before: bytes in front of the payload that the reassembled packet's 16-bit length counts too.
+NOINLINE uint8_t mark_fragment(long offset, bool more, long length, long before, struct frame_headers *h) {
+  if (length <= 0 || (more && length % 8) || before + offset + length > 0xFFFF) return CAUSE_FRAGMENT_LENGTH;
   if (offset == 0) {
     h->marks |= MARK_FIRST_FRAGMENT;
     return CAUSE_NONE;
@@ -282,7 +283,7 @@ INLINE uint8_t parse_ipv4(struct wire f, long at, long wire_length, struct frame
   long length = total_length - header_length;
   uint16_t fragment = word16(f, at + 6);
   if (UNLIKELY(fragment & 0x3FFF)) {
-    uint8_t cause = mark_fragment((fragment & 0x1FFF) * 8, fragment & 0x2000, length, h);
+    uint8_t cause = mark_fragment((fragment & 0x1FFF) * 8, fragment & 0x2000, length, header_length, h);
     if (cause || h->marks & MARK_LATER_FRAGMENT) return cause;
   }
   return SPLIT(parse_transport)(f, at + header_length, length, h);
@@ -297,7 +298,8 @@ INLINE bool is_extension(uint8_t next) {
 
 // Walks from the fixed header to the upper layer. `end`: where the payload ends, which lies inside the frame.
 NOINLINE uint8_t walk_extensions(struct wire f, long *at_out, long end, uint8_t *next_out, struct frame_headers *h) {
-  long at = *at_out;
+  const long start = *at_out;
+  long at = start;
   uint8_t next = *next_out, cause = CAUSE_NONE;
   bool saw_fragment = false;
   for (int walked = 0; is_extension(next); walked++) {
@@ -323,7 +325,7 @@ NOINLINE uint8_t walk_extensions(struct wire f, long *at_out, long end, uint8_t 
       // Offset 0 and no more: an atomic fragment is a whole packet.
       if (field & 0xFFF9) {
         next = following;
-        cause = mark_fragment(field & 0xFFF8, field & 1, end - at - 8, h);
+        cause = mark_fragment(field & 0xFFF8, field & 1, end - at - 8, at - start, h);
         if (cause || h->marks & MARK_LATER_FRAGMENT) break;
       }
     } else {

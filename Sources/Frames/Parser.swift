@@ -171,7 +171,7 @@ private func parseIPv4(
     if fragmentField & 0x3FFF != 0 {
         let cause = markFragment(
             UInt32(frame.word16(offset &+ 4)), fragmentOffset: Int(fragmentField & 0x1FFF) &* 8,
-            more: fragmentField & 0x2000 != 0, length: length, &headers)
+            more: fragmentField & 0x2000 != 0, length: length, before: headerLength, &headers)
         if cause != .none { return cause }
         if headers.marks.contains(.laterFragment) { return .none }
     }
@@ -201,12 +201,15 @@ private func checkIPv4Options(_ frame: WireReader, _ start: Int, _ end: Int) -> 
 
 /// Checks a fragment's place and notes whether it is the first.
 ///
-/// - Parameter length: bytes of payload in this fragment.
+/// - Parameters:
+///   - length: bytes of payload in this fragment.
+///   - before: bytes in front of the payload that the reassembled packet's length counts too.
 @inline(never)
 private func markFragment(
-    _ identification: UInt32, fragmentOffset: Int, more: Bool, length: Int, _ headers: inout FrameHeaders
+    _ identification: UInt32, fragmentOffset: Int, more: Bool, length: Int, before: Int, _ headers: inout FrameHeaders
 ) -> Cause {
-    guard length > 0, !more || length % 8 == 0, fragmentOffset &+ length <= 0xFFFF else {
+    // No packet is longer than its 16-bit length can say (RFC 791 3.1, RFC 8200 4.5).
+    guard length > 0, !more || length % 8 == 0, before &+ fragmentOffset &+ length <= 0xFFFF else {
         return .fragmentLength
     }
     headers.fragment = FragmentPlace(
@@ -265,6 +268,7 @@ private func walkExtensions(
     _ frame: WireReader, _ at: inout Int, _ end: Int, _ next: inout IPProtocol,
     _ headers: inout FrameHeaders
 ) -> Cause {
+    let start = at
     var walked = 0
     var sawFragment = false
     while true {
@@ -290,7 +294,7 @@ private func walkExtensions(
                 next = following
                 let cause = markFragment(
                     frame.word32(at &+ 4), fragmentOffset: Int(field & 0xFFF8), more: field & 1 != 0,
-                    length: end &- at &- 8, &headers)
+                    length: end &- at &- 8, before: at &- start, &headers)
                 if cause != .none { return cause }
                 if headers.marks.contains(.laterFragment) { return .none }
             }

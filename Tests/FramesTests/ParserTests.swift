@@ -132,6 +132,9 @@ private func ipv4(_ build: (inout FrameBuilder) -> Void) -> FrameHeaders {
         #expect(ipv4 { $0.ipv4(proto: 6, payload: [UInt8](repeating: 0, count: 16), fragment: 0x0001) }.cause == .fragmentOverlap)
         #expect(ipv4 { $0.ipv4(proto: 17, payload: [UInt8](repeating: 0, count: 25), fragment: 0x2003) }.cause == .fragmentLength)
         #expect(ipv4 { $0.ipv4(proto: 17, payload: [UInt8](repeating: 0, count: 64), fragment: 0x1FFF) }.cause == .fragmentLength)
+        // The whole packet's length counts its header too: 20 + 65512 + 3 is the most there can be.
+        #expect(ipv4 { $0.ipv4(proto: 1, payload: [1, 2, 3], fragment: 0x1FFD) }.cause == .none)
+        #expect(ipv4 { $0.ipv4(proto: 1, payload: [1, 2, 3, 4], fragment: 0x1FFD) }.cause == .fragmentLength)
     }
 
     @Test func ipv6Fragments() {

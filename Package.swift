@@ -74,7 +74,7 @@ let package = Package(
         .executableTarget(name: "bpf-embed", swiftSettings: swift),
         .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["bpf-embed"]),
 
-        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: swift),
+        .target(name: "TestSupport", dependencies: ["Frames"], path: "Tests/TestSupport", swiftSettings: swift),
         .testTarget(name: "FramesTests", dependencies: ["Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "AllowlistTests", dependencies: ["Allowlist", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "PolicyTests", dependencies: ["Policy", "Captures", "TestSupport"], swiftSettings: swift),

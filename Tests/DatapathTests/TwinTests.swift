@@ -88,6 +88,22 @@ struct TwinTests {
         for length in 14..<60 { try Self.compare(program, table, [UInt8](repeating: 8, count: length), from: .inside, memory, &seen) }
     }
 
+    /// What is wrong with a frame does not hang on the policy: this one allows all it can.
+    @Test func namedFrames() throws {
+        let everyPort = [IPProtocol.tcp, .udp, .sctp, .udpLite, .dccp].map { ServiceRange($0, Port(rawValue: 0), Port(rawValue: 65535)) }
+        let rules = [IPFamily.ipv4, .ipv6].map { AllowRule(clients: [.any($0)], servers: [.any($0)], services: everyPort) }
+        let types = FrameCorpus.frames.filter { $0.bytes.count >= 14 }.map { EtherType(rawValue: UInt16($0.bytes[12]) << 8 | UInt16($0.bytes[13])) }
+        let table = try CompiledTable.build(AllowlistSource(rules: rules, etherTypes: Array(Set(types))))
+        let program = try XDPProgram()
+        try program.publish(table, ruleNames: ["ipv4", "ipv6"])
+        let memory = JudgeMemory()
+        var seen = Seen()
+        for frame in FrameCorpus.frames where frame.wireLength == frame.bytes.count {
+            try Self.compare(program, table, frame.bytes, from: .inside, memory, &seen)
+        }
+        #expect(seen.causes.count > Cause.ofParser.count && seen.allowed > 50, "\(seen)")
+    }
+
     @Test func anotherTableIsTakenWhole() throws {
         let program = try XDPProgram()
         let memory = JudgeMemory()

@@ -75,6 +75,8 @@ let package = Package(
         .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["bpf-embed"]),
 
         .target(name: "TestSupport", dependencies: ["Frames"], path: "Tests/TestSupport", swiftSettings: swift),
+        .executableTarget(
+            name: "parse-capture", dependencies: ["Frames", "Captures"], path: "Tests/ParseCapture", swiftSettings: swift),
         .testTarget(name: "FramesTests", dependencies: ["Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "AllowlistTests", dependencies: ["Allowlist", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "PolicyTests", dependencies: ["Policy", "Captures", "TestSupport"], swiftSettings: swift),

@@ -404,9 +404,13 @@ NOINLINE uint8_t parse_ipv6(struct wire f, long network, long wire_length, struc
   }
   h->ip_protocol = next;
   if (UNLIKELY(cause || h->marks & MARK_LATER_FRAGMENT)) return cause;
-  if (next == PROTO_ICMPV6 && !(h->marks & MARK_FIRST_FRAGMENT) && at < end && holds(f, 1, at)) {
+  if (next == PROTO_ICMPV6 && at < end && holds(f, 1, at)) {
     uint8_t type = byte_at(f, at);
-    if (type == 135 || type == 136) return SPLIT(parse_neighbour)(f, network, at, end, h);
+    if (type == 135 || type == 136) {
+      // Never in fragments: by a rule for ICMPv6 it would get past the bindings of addresses.
+      if (h->marks & MARK_FIRST_FRAGMENT) return CAUSE_NEIGHBOUR_HEADER;
+      return SPLIT(parse_neighbour)(f, network, at, end, h);
+    }
   }
   return SPLIT(parse_transport)(f, at, end - at, h);
 }

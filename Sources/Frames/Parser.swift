@@ -245,9 +245,11 @@ private func parseIPv6(
     headers.ipProtocol = next
     if cause != .none { return cause }
     if headers.marks.contains(.laterFragment) { return .none }
-    if next == .icmpv6, !headers.marks.contains(.firstFragment), at < end, frame.holds(1, at: at) {
+    if next == .icmpv6, at < end, frame.holds(1, at: at) {
         let type = frame.byte(at)
         if type == 135 || type == 136 {
+            // RFC 6980 5: never in fragments. By a rule for ICMPv6 it would get past the bindings of addresses.
+            if headers.marks.contains(.firstFragment) { return .neighbourHeader }
             return parseNeighbour(frame, offset, at, end, &headers)
         }
     }

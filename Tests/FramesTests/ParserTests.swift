@@ -255,6 +255,10 @@ private func ipv4(_ build: (inout FrameBuilder) -> Void) -> FrameHeaders {
         #expect(neighbour(136, options: mine + [1] + yours.dropFirst()).claimedMAC.rawValue == 0x0209_0909_0909)
         #expect(neighbour(135, hopLimit: 64).cause == .neighbourHeader)
         #expect(neighbour(135, options: [1, 0, 0, 0, 0, 0, 0, 0]).cause == .neighbourHeader)
+        // RFC 6980: never in fragments, where nobody looks at what it claims.
+        var fragment = FrameBuilder()
+        fragment.ipv6(next: 44, payload: [58, 0, 0, 1, 0, 0, 0, 9, 136, 0, 0, 0, 0, 0, 0, 0] + FrameBuilder.ipv6Address(99), hopLimit: 255)
+        #expect(parsed(fragment.bytes).cause == .neighbourHeader)
     }
 
     // MARK: Hostile lengths

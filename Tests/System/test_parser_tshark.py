@@ -66,6 +66,7 @@ OF_DENIED = {
     ("truncated", "destination"): f"{_OUTER}; or the solicitation's: its target is not believed",
     ("icmp-error-unrelated", "marks"): "an error about an error; tshark goes into that one too",
     ("neighbour-header", "destination"): "the solicitation's: its target is not believed",
+    ("neighbour-header", "marks"): "that it is a fragment, which is the fault",
 }
 # Frames of real traffic that are denied; of these, tshark too says what is wrong with them, and of no others.
 DENIED = {"modbus-fuzzed": {1: "ethernet-header", 2: "ip-header"}}

@@ -224,7 +224,9 @@ private struct Reading {
         let packet = payload.first(40 + length)
         let data = try extensions(packet.after(40), first: try packet.byte(6))
         if isLaterFragment { return }
-        if headers.ipProtocol.rawValue == 58, !isFirstFragment, let type = data.number(0, bytes: 1), type == 135 || type == 136 {
+        if headers.ipProtocol.rawValue == 58, let type = data.number(0, bytes: 1), type == 135 || type == 136 {
+            // RFC 6980 5: a fragment of one must be ignored.
+            if isFirstFragment { throw Fault(.neighbourHeader) }
             return try neighbour(data, isAdvertisement: type == 136, hopLimit: hopLimit, sender: sender)
         }
         try transport(data)

@@ -53,7 +53,8 @@ def written_policy(rules, ethertypes='["arp"]', extra="", rng=random.Random(0)):
             f'to = {list_of(named(rule.servers, rule, "s"))}\nservice = {list_of(written)}'
             + (f"\nvlan = {rule.vlans}" if rule.vlans else "") + ("\nexpires = 2020-01-01T00:00:00Z" if rule.expired else ""))
     return "\n".join([
-        "version = 1", f"ethertypes = {ethertypes}", extra, "[groups]", *groups, "[services]", *services, *allow, ""])
+        # The oracle knows the rules and nothing of what has gone before.
+        "version = 1", f"ethertypes = {ethertypes}", extra, "[state]", "flows = 0", "[groups]", *groups, "[services]", *services, *allow, ""])
 
 
 def verdicts(sekisho, folder, policy, frames):

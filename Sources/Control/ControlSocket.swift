@@ -1,4 +1,4 @@
-// The Unix socket between the running bridge and the command line. Root only: the file has mode 0600.
+// The Unix socket between the running bridge and the command line. For root (mode 0600), and for the members of one group if it is named (0660).
 
 import Datapath
 import Foundation
@@ -80,8 +80,10 @@ final class ControlListener: Sendable {
     private let isRemoved = Atomic(false)
     let descriptor: Int32
 
-    init(_ path: String) throws(DatapathError) {
+    /// - Parameter group: whose members may connect besides root.
+    init(_ path: String, group: String? = nil) throws(DatapathError) {
         self.path = path
+        let groupID = try group.map { name throws(DatapathError) in try Self.groupID(name) }
         let address = try unixAddress(path)
         let action = "listening on the control socket \(path)"
         if path == defaultControlSocket {
@@ -120,7 +122,20 @@ final class ControlListener: Sendable {
                 hint: code == ENOENT ? "make its directory first, or give another --control path" : code == EADDRINUSE
                     ? "the path is taken by something that is no socket" : "run as root, or give another --control path")
         }
+        if let groupID, chown(path, uid_t.max, groupID) != 0 || chmod(path, 0o660) != 0 {
+            let code = errno
+            close(fd)
+            unlink(path)
+            throw DatapathError("giving the control socket \(path) to the group \(group ?? "")", code: code, hint: "run as root")
+        }
         descriptor = fd
+    }
+
+    private static func groupID(_ name: String) throws(DatapathError) -> gid_t {
+        guard let entry = getgrnam(name) else {
+            throw DatapathError("looking for the group \(name)", hint: "make it first: groupadd --system \(name)")
+        }
+        return entry.pointee.gr_gid
     }
 
     func accept() -> Connection? {

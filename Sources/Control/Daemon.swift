@@ -16,18 +16,22 @@ public struct DaemonConfiguration: Sendable {
     /// Stands above the file's mode, also after `apply`.
     public var mode: Mode?
     public var controlSocket: String
+    /// Members of this group may ask, and apply, besides root; nil: nobody.
+    public var controlGroup: String?
     /// Takes the place of the bridge that answers on `controlSocket`.
     public var replaces: Bool
     /// Of the program, for reports.
     public var version: String
 
     public init(
-        bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, replaces: Bool = false, version: String
+        bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, controlGroup: String? = nil, replaces: Bool = false,
+        version: String
     ) {
         self.bridge = bridge
         self.policyFile = policyFile
         self.mode = mode
         self.controlSocket = controlSocket
+        self.controlGroup = controlGroup
         self.replaces = replaces
         self.version = version
     }
@@ -55,6 +59,8 @@ public final class Daemon: @unchecked Sendable {
     /// When the running policy must be compiled anew because a rule's time is over; seconds since 1970.
     private var nextExpiry: Int64?
     private var links: [String: LinkState] = [:]
+    /// What was said of ports that somebody has changed.
+    private var changes: Set<String> = []
     private var failures: [FailureState: (count: UInt64, isActive: Bool)] = [:]
     /// Since when each rule has been there; changes with `live`.
     private var history = RuleHistory()
@@ -79,7 +85,7 @@ public final class Daemon: @unchecked Sendable {
         let first = try build(policy, version: 1)
         // Before anything is attached: a bridge that runs here must not be disturbed, unless it is to be replaced.
         var listener = configuration.replaces && ControlClient.isAnswering(configuration.controlSocket)
-            ? nil : try ControlListener(configuration.controlSocket)
+            ? nil : try ControlListener(configuration.controlSocket, group: configuration.controlGroup)
         defer { listener?.remove() }
 
         let isReplacing = listener == nil
@@ -87,7 +93,7 @@ public final class Daemon: @unchecked Sendable {
             configuration.bridge, table: first.table, ruleNames: first.ruleNames, failing: policy.document.failing,
             flows: policy.document.flows, makeWay: isReplacing ? { [self] in try haveOtherMakeWay() } : nil)
         defer { bridge.stop() }
-        if listener == nil { listener = try ControlListener(configuration.controlSocket) }
+        if listener == nil { listener = try ControlListener(configuration.controlSocket, group: configuration.controlGroup) }
         if bridge.hasTakenOver { log.info("took over the wire from the bridge before") }
         for note in bridge.preparationNotes { log.info("port prepared: \(note)") }
         try bridge.start()
@@ -113,6 +119,7 @@ public final class Daemon: @unchecked Sendable {
         ServiceManager.say("READY=1")
         loop(signals, listener!)
         ServiceManager.say("STOPPING=1")
+        let lost = state.withLock { gonePorts }
         log.info("stopping")
         // No new reports from here on; one that has begun ends first.
         applying.lock()
@@ -121,6 +128,10 @@ public final class Daemon: @unchecked Sendable {
             self.bridge = nil
         }
         applying.unlock()
+        guard lost.isEmpty else {
+            bridge.stop()
+            throw ControlFailure("\(lost.joined(separator: " and ")) is gone; start the bridge again when it is back (under systemd: Restart=always)")
+        }
     }
 
     private func mode(of document: PolicyDocument) -> Mode { configuration.mode ?? document.mode }
@@ -171,6 +182,7 @@ public final class Daemon: @unchecked Sendable {
             // While this loop turns, and no worker is dead: what else there is to see stands in `status`.
             ServiceManager.say("WATCHDOG=1")
             expireRules()
+            if !state.withLock({ gonePorts }).isEmpty { return }
         }
     }
 
@@ -182,10 +194,16 @@ public final class Daemon: @unchecked Sendable {
             switch now {
             case .up: log.info("\(port): link up")
             case .down: log.warning("\(port): link down; nothing passes")
-            case .gone: log.error("\(port): the port is gone (removed or renamed); start the bridge again when it is back")
+            case .gone: log.error("\(port): the port is gone; the bridge ends, to be started again when it is back")
             }
         }
+        for (port, change) in bridge?.changes ?? [] where changes.insert("\(port) \(change)").inserted {
+            log.warning("\(port): \(change)")
+        }
     }
+
+    /// A port that is no more cannot be taken up again by this process, which has no right to any more: the service manager starts another.
+    private var gonePorts: [String] { links.filter { $0.value == .gone }.map(\.key).sorted() }
 
     /// Says when frames came and no worker judged them. The counts are the kernel's, so that none is missed, not even one
     /// that came while no process was there to see it.

@@ -183,6 +183,8 @@ public struct StatusReport: Codable, Sendable {
         public var index: Int
         public var cpu: Int
         public var pinned: Bool
+        /// Whether the kernel refuses it every system call that it has no need of.
+        public var confined: Bool
         /// Of one processor, over the last second.
         public var cpuPercent: Double
         public var frames: Frames

@@ -47,7 +47,7 @@ extension StatusReport {
         self.rules = rules
         workers = snapshot.workers.map { worker in
             Worker(
-                index: worker.index, cpu: worker.cpu, pinned: worker.isPinned,
+                index: worker.index, cpu: worker.cpu, pinned: worker.isPinned, confined: worker.isConfined,
                 cpuPercent: ((processorPercent[worker.index] ?? 0) * 10).rounded() / 10,
                 frames: Frames(
                     total: worker.frames, free: worker.freeFrames, bytes: worker.umemBytes, hugePages: worker.usesHugePages),

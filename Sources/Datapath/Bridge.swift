@@ -81,6 +81,7 @@ public final class Bridge {
         self.failing = failing
         self.flowPlan = flowPlan
         ports = try Self.checkedPorts(configuration)
+        atStart = ports.map { ($0.mtu, $0.queues.now) }
         let plan = try WorkerPlan(configuration, ports)
         remains = BridgeRemains(inside: configuration.inside, outside: configuration.outside)
         if makeWay == nil { lock = try Self.lock(remains, configuration) }
@@ -255,6 +256,26 @@ public final class Bridge {
             (port.name, !port.exists ? .gone : port.hasCarrier ? .up : .down)
         }
     }
+
+    /// What somebody has changed about each port since the start, in words; those that are as they were are left out.
+    public var changes: [(port: String, change: String)] {
+        zip(ports, atStart).flatMap { port, before -> [(port: String, change: String)] in
+            guard let name = port.currentName else { return [] }
+            var changes: [String] = []
+            if name != port.name { changes.append("is now called \(name); start the bridge with that name the next time") }
+            if port.mtu != before.mtu {
+                changes.append(
+                    "its MTU is now \(port.mtu), and was \(before.mtu) at the start; start the bridge again, or longer frames are lost")
+            }
+            if port.queues.now != before.queues {
+                changes.append(
+                    "it has \(port.queues.now) queues now, and had \(before.queues) at the start; start the bridge again, or what comes by others is not judged by a worker")
+            }
+            return changes.map { (port.name, $0) }
+        }
+    }
+
+    private let atStart: [(mtu: Int, queues: Int)]
 
     /// Linux thread ids of the workers, in their order.
     public var workerThreadIDs: [Int] { threads.map(\.id) }
@@ -503,7 +524,7 @@ extension UInt32 {
 /// A port's cable, as far as the port knows.
 public enum LinkState: String, Sendable {
     case up, down
-    /// The port was removed or renamed; the bridge must be started again.
+    /// The port was removed; the bridge must be started again.
     case gone
 }
 
@@ -524,6 +545,7 @@ public struct WorkerSnapshot: Sendable {
     public var index: Int
     public var cpu: Int
     public var isPinned: Bool
+    public var isConfined: Bool
     public var threadID: Int
     public var polls: UInt64
     public var sleeps: UInt64
@@ -630,7 +652,7 @@ extension WorkerThread {
     fileprivate var snapshot: WorkerSnapshot {
         func sum(_ ring: (RingOccupancy) -> RingMemory) -> Int { occupancies.reduce(0) { $0 + Int(ring($1).occupancy) } }
         return WorkerSnapshot(
-            index: index, cpu: cpu, isPinned: pinningError == 0, threadID: id, polls: counters.value(.polls),
+            index: index, cpu: cpu, isPinned: pinningError == 0, isConfined: isConfined, threadID: id, polls: counters.value(.polls),
             sleeps: counters.value(.sleeps), kicks: counters.value(.kicks),
             kickErrors: counters.value(.kickErrors), frames: frameCount, freeFrames: Int(counters.value(.freeFrames)),
             umemBytes: umemBytes, usesHugePages: usesHugePages,

@@ -49,6 +49,7 @@ final class WorkerThread: @unchecked Sendable {
     private let unwatched = Atomic<UInt64>(.max)
     private let threadID = Atomic<Int32>(0)
     private let pinError = Atomic<Int32>(0)
+    private let confineError = Atomic<Int32>(-1)
     private var thread = pthread_t()
 
     init(
@@ -92,6 +93,9 @@ final class WorkerThread: @unchecked Sendable {
     var id: Int { Int(threadID.load(ordering: .relaxed)) }
     /// The errno of pinning, 0 if it is pinned.
     var pinningError: Int32 { pinError.load(ordering: .relaxed) }
+
+    /// Whether the kernel refuses it every system call that it has no need of.
+    var isConfined: Bool { confineError.load(ordering: .relaxed) == 0 }
 
     /// Frames received and not yet sent.
     var hasFramesInFlight: Bool { occupancies.contains { $0.rx.occupancy > 0 || $0.tx.occupancy > 0 } }
@@ -149,6 +153,7 @@ final class WorkerThread: @unchecked Sendable {
 
         var waiting = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         waiting.append(pollfd(fd: wake, events: Int16(POLLIN), revents: 0))
+        confineError.store(-clinux_confine_worker(), ordering: .relaxed)
         worker.pointee.beginGrace(clinux_monotonic_coarse())
         var rested = false
         while true {

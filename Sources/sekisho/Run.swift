@@ -35,6 +35,8 @@ struct Run: ParsableCommand {
     var latencySample = BridgeConfiguration.usualLatencySample
     @Flag(help: "Take the place of the bridge that runs on these ports; under on_failure kernel or open no frame is lost.")
     var replace = false
+    @Option(help: ArgumentHelp("Group whose members may use the control socket, to ask and to apply; default: root only.", valueName: "name"))
+    var controlGroup: String?
     @OptionGroup var socket: ControlOption
 
     func validate() throws {
@@ -48,7 +50,8 @@ struct Run: ParsableCommand {
                 bridge: BridgeConfiguration(
                     inside: inside, outside: outside, queues: queues, cpus: cpus?.cpus ?? [], idle: idle,
                     latencySample: latencySample),
-                policyFile: policy, mode: mode, controlSocket: socket.control, replaces: replace, version: Sekisho.configuration.version),
+                policyFile: policy, mode: mode, controlSocket: socket.control, controlGroup: controlGroup,
+                replaces: replace, version: Sekisho.configuration.version),
             log: Logger(label: "sekisho"))
         do {
             try daemon.run()

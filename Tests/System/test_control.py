@@ -1,11 +1,13 @@
 """The control socket: whatever a client does, the bridge goes on and other clients get their answer."""
 
+import grp
 import json
 import os
 import resource
 import socket
 import stat
 import struct
+import subprocess
 import time
 
 import pytest
@@ -61,6 +63,22 @@ def test_the_socket_is_for_its_owner_only(running):
     """Why: who can write to it can let anything through."""
     mode = os.stat(running.socket).st_mode
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
+
+
+def test_a_group_may_use_the_socket(binary, sekisho, bridge, network, folder):
+    """Why: who looks at status need not be root."""
+    running = bridge(POLICY, "--control-group", "nogroup")
+    status = os.stat(running.socket)
+    assert stat.S_IMODE(status.st_mode) == 0o660 and status.st_gid == grp.getgrnam("nogroup").gr_gid
+    # A process of that group, and of no other right, is answered; one of another is not.
+    for path in (folder, running.folder):
+        path.chmod(0o755)
+    for group, code in (("nogroup", 0), ("games", 1)):
+        done = sekisho("status", "--json", "--control", running.socket, prefix=("setpriv", "--reuid", "nobody", "--regid", group, "--clear-groups"))
+        assert done.returncode == code, done.stderr
+    done = subprocess.run([binary, "run", "--inside", "in0", "--outside", "out0", "--policy", running.policy, "--control", folder / "c2",
+                           "--control-group", "no-such-group"], capture_output=True, text=True)
+    assert done.returncode == 1 and "no-such-group" in done.stderr and "groupadd" in done.stderr
 
 
 def test_status_over_the_socket(running):

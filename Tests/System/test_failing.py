@@ -1,6 +1,7 @@
 """What becomes of the wire when the bridge fails, stops, or is replaced: killed, stopped, starved, upgraded, with traffic running."""
 
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -219,6 +220,75 @@ def test_a_process_that_stands_still(started, wire, action, idle):
     assert running.stop() == 0
 
 
+@contextlib.contextmanager
+def one_thread_stopped(thread):
+    """As a debugger stops it; the rest of its process goes on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    if libc.ptrace(16, thread, None, None):  # PTRACE_ATTACH
+        raise OSError(ctypes.get_errno(), "ptrace")
+    os.waitpid(thread, 0x40000000)  # __WALL
+    try:
+        yield
+    finally:
+        libc.ptrace(17, thread, None, None)  # PTRACE_DETACH
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_worker_that_gets_nowhere(started, wire, action):
+    """Why: a loop without end, or a processor that somebody else keeps: the process lives, and its worker does nothing."""
+    running = started(policy(f'"{action}"'))
+    streams = Streams(wire)
+    time.sleep(0.3)
+    worker = next(int(task.name) for task in pathlib.Path(f"/proc/{running.process.pid}/task").iterdir()
+                  if (task / "comm").read_text().startswith("sekisho-w"))
+    with one_thread_stopped(worker):
+        stopped = time.monotonic()
+        time.sleep(0.5)
+        # The control side sees it while it lasts.
+        running.wait_for(lambda: running.status()["judging"]["now"] == action, "the alarm")
+        woken = time.monotonic()
+    running.wait_for(lambda: running.status()["judging"]["now"] == "worker", "the worker")
+    time.sleep(0.2)
+    streams.finish()
+    while_stuck = [when for when in streams.came[1].values() if stopped + 0.15 < when < woken]
+    assert (while_stuck == []) if action == "closed" else len(while_stuck) > 100
+    assert streams.twice == 0 and (action == "open" or streams.strangers() == 0)
+    if action != "closed":
+        assert streams.lost() == []
+
+
+def test_killed_for_want_of_memory(started, wire, binary, sekisho):
+    """Why: the kernel kills without asking, in the middle of an apply."""
+    memory = pathlib.Path("/sys/fs/cgroup/memory")
+    if not (memory / "memory.limit_in_bytes").exists():
+        pytest.skip("needs the memory controller of cgroup v1")
+    running = started(policy())
+    group = memory / f"sekisho-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "tasks").write_text(str(running.process.pid))
+        (group / "cgroup.procs").write_text(str(running.process.pid))
+        (group / "memory.limit_in_bytes").write_text(str(4 << 20))
+        streams = Streams(wire)
+        time.sleep(0.2)
+        many = "".join(f'[[allow]]\nid = "r{i}"\nfrom = "10.{i % 200}.{i // 200}.1"\nto = "10.0.0.2"\nservice = "tcp/1-60"\n' for i in range(20_000))
+        assert running.apply(policy(rules=many)).returncode == 1
+        assert running.wait_for_end() == -signal.SIGKILL
+        died = time.monotonic()
+        time.sleep(0.4)
+        again = second(binary, sekisho, running)
+        again.wait_until_up()
+        time.sleep(0.2)
+        streams.finish()
+        assert len([when for when in streams.came[1].values() if died < when < died + 0.4]) > 100
+        assert len(streams.lost()) <= 60 and streams.strangers() == 0 and streams.twice == 0
+        again.stop()
+    finally:
+        time.sleep(0.1)
+        group.rmdir()
+
+
 # --- Replaced, stopped, taken off --------------------------------------------------------------------------------
 
 
@@ -294,7 +364,10 @@ def test_privileges_are_given_up(started, wire):
         is_worker = fields["Name"].strip().startswith("sekisho-w")
         assert fields["NoNewPrivs"].strip() == "1", fields["Name"]
         # NET_ADMIN, NET_RAW, BPF, PERFMON, DAC_READ_SEARCH; never SYS_ADMIN.
+        if is_worker:
+            assert fields["Seccomp"].strip() == "2"
         assert kept == 0 if is_worker else kept & ~(1 << 2 | 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39) == 0, (fields["Name"], hex(kept))
+    assert all(worker["confined"] for worker in running.status()["workers"])
     # What it still must be able to do: a policy of another size and another on_failure.
     more = "".join(f'[[allow]]\nid = "r{i}"\nfrom = "10.1.{i // 250}.{i % 250 + 1}"\nto = "10.0.0.2"\nservice = "udp/9"\n' for i in range(4000))
     assert running.apply(policy(rules=more)).returncode == 0

@@ -45,6 +45,10 @@ int clinux_allowed_cpus(int *cpus, int capacity);
 /// every way to get one back. 0 or -errno.
 int clinux_keep_capabilities(uint64_t keep);
 
+/// Leaves the calling thread the system calls of the packet path, of waiting, and of its own end; every other fails with
+/// EPERM from now on (libseccomp). 0 or -errno.
+int clinux_confine_worker(void);
+
 void clinux_name_thread(const char *name);
 /// Thread id as in /proc.
 int clinux_thread_id(void);

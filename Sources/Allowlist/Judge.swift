@@ -47,15 +47,18 @@ public final class JudgeMemory {
 ///   - headers: what the parser made of them.
 ///   - side: the port they came in by.
 ///   - verdicts: `count` places to write. Under every mode they are those of `enforce`.
+/// - Returns: whether somebody says who they are, or uses what is another's: ARP, neighbour discovery, a broken binding.
 #if !DEBUG
 @_noLocks @_noAllocation
 #endif
+@discardableResult
 public func judgeBurst(
     _ table: UnsafePointer<TableView>, frames: UnsafePointer<UnsafeRawPointer>,
     headers: UnsafePointer<FrameHeaders>, count: Int, from side: Side, scratch: JudgeScratch,
     verdicts: UnsafeMutablePointer<Verdict>
-) {
+) -> Bool {
     var n4 = 0
+    var showsIdentity = false
     var n6 = 0
     // In registers: what is written below could lie, for all the compiler knows, where these are read from.
     let list4 = scratch.list4, list6 = scratch.list6
@@ -76,6 +79,7 @@ public func judgeBurst(
                     n6 &+= 1
                 }
             } else {
+                showsIdentity = true
                 // Neighbour discovery is IPv6's ARP, and passes where ARP does.
                 let type = form == .neighbour ? .arp : headers[i].etherType
                 cause = table.pointee.allows(type) ? .none : .etherTypeNotAllowed
@@ -102,7 +106,8 @@ public func judgeBurst(
             judgeLabels(table, headers, side, scratch, scratch.list6, n6, verdicts)
         }
     }
-    if table.pointee.hasBindings { checkBindings(table, frames, headers, count, side, verdicts) }
+    if table.pointee.hasBindings, checkBindings(table, frames, headers, count, side, verdicts) { showsIdentity = true }
+    return showsIdentity
 }
 
 // MARK: - Exact keys
@@ -235,11 +240,14 @@ private func labelPass(
 // MARK: - Bindings
 
 /// Denies allowed frames that use a bound IP address with a MAC address that is not its own, or come from the wrong side.
+///
+/// - Returns: whether there were any.
 @inline(never)
 private func checkBindings(
     _ table: UnsafePointer<TableView>, _ frames: UnsafePointer<UnsafeRawPointer>,
     _ headers: UnsafePointer<FrameHeaders>, _ count: Int, _ side: Side, _ verdicts: UnsafeMutablePointer<Verdict>
-) {
+) -> Bool {
+    var breaks = false
     for i in 0..<count where verdicts[i].cause == .none {
         let form = headers[i].form
         // The parser proved that the Ethernet and the network header are there.
@@ -249,8 +257,11 @@ private func checkBindings(
             cause = breach(table, table.pointee.bindings4.reference(sideKey(source)), source, side)
         }
         if cause == .none && form != .other { cause = breach(table, frames[i], headers + i, source, side) }
-        if cause != .none { verdicts[i] = Verdict(rule: verdicts[i].rule, cause: cause, isReply: verdicts[i].isReply) }
+        if cause == .none { continue }
+        verdicts[i] = Verdict(rule: verdicts[i].rule, cause: cause, isReply: verdicts[i].isReply)
+        breaks = true
     }
+    return breaks
 }
 
 @inline(__always)

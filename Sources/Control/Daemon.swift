@@ -44,6 +44,9 @@ private struct LoadedPolicy {
     var warnings: [String]
 }
 
+/// A flood of forged addresses must not flood the log.
+private let logsPerMinute = 30
+
 /// Runs a bridge until it is told to stop.
 public final class Daemon: @unchecked Sendable {
     // Unchecked: `state` guards all that changes; `applying` lets one policy change at a time be prepared.
@@ -67,6 +70,10 @@ public final class Daemon: @unchecked Sendable {
     /// As the flow table was made at the start.
     private var flowPlan = FlowPlan()
     private var latencies = LatencyHistory()
+    private var identities = Identities()
+    private var sightingsLost: UInt64 = 0
+    /// Changes that may still be said in this minute, and when it ends; what comes besides stands in `status`.
+    private var logAllowance = (left: logsPerMinute, until: 0.0)
     /// Seconds since the start.
     private var latencySampledAt = 0.0
     private var processorTimes: [Int: (ticks: UInt64, at: ContinuousClock.Instant, percent: Double)] = [:]
@@ -177,6 +184,7 @@ public final class Daemon: @unchecked Sendable {
                 sampleProcessors()
                 sampleLatencies()
                 noteLinks()
+                noteIdentities()
                 if let bridge { reportFailures(of: bridge, since: nil) }
             }
             // While this loop turns, and no worker is dead: what else there is to see stands in `status`.
@@ -184,6 +192,22 @@ public final class Daemon: @unchecked Sendable {
             expireRules()
             if !state.withLock({ gonePorts }).isEmpty { return }
         }
+    }
+
+    /// Takes in who was seen, and says who has changed hands.
+    private func noteIdentities() {
+        guard let bridge else { return }
+        let (new, lost) = bridge.takeSightings()
+        if uptime >= logAllowance.until { logAllowance = (logsPerMinute, uptime + 60) }
+        for sighting in new {
+            guard let change = identities.note(sighting) else { continue }
+            guard logAllowance.left > 0 else { continue }
+            logAllowance.left -= 1
+            log.warning("\(change.text)")
+            if logAllowance.left == 0 { log.warning("more such changes in this minute are not logged; see sekisho status --json") }
+        }
+        if lost > sightingsLost { log.warning("\(lost - sightingsLost) sightings of addresses were too many at once") }
+        sightingsLost = lost
     }
 
     /// Says when a cable or a port comes or goes.
@@ -484,7 +508,7 @@ public final class Daemon: @unchecked Sendable {
                     ageSeconds: appliedAt.duration(to: now).milliseconds / 1000,
                     exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
                     networkPairs: table.statistics.networkPairs, tableBytes: table.bytes),
-                failing: live.document.failing, snapshot: snapshot, rules: live.document.rules.map {
+                failing: live.document.failing, identities: identities, snapshot: snapshot, rules: live.document.rules.map {
                     StatusReport.Rule(
                         id: $0.id, mode: $0.isMonitored ? "monitor" : "enforce", frames: snapshot.ruleHits[$0.id] ?? 0)
                 },

@@ -154,6 +154,37 @@ public struct StatusReport: Codable, Sendable {
         public var contended: UInt64
     }
 
+    /// Which MAC address uses which IP address, and on which side.
+    public struct Addresses: Codable, Sendable {
+        public struct Change: Codable, Sendable {
+            public var at: Date
+            public var address: String
+            public var mac: String
+            public var side: String
+            /// Who had the address before; nil where the policy says who has it.
+            public var beforeMac: String?
+            public var beforeSide: String?
+            /// The cause it was denied by; nil: it passed.
+            public var denied: String?
+            public var times: Int
+            public var text: String
+        }
+
+        /// Addresses seen, and those that there was no room for.
+        public var known: Int
+        public var changes: UInt64
+        public var forgotten: UInt64
+        /// Newest first.
+        public var latest: [Change]
+
+        init(known: Int, changes: UInt64, forgotten: UInt64, latest: [Change]) {
+            self.known = known
+            self.changes = changes
+            self.forgotten = forgotten
+            self.latest = latest
+        }
+    }
+
     public struct Count: Codable, Sendable {
         public var frames: UInt64
         public var bytes: UInt64
@@ -224,6 +255,7 @@ public struct StatusReport: Codable, Sendable {
     public var wouldDeny: [Cause]
     /// nil: none are kept.
     public var flows: Flows?
+    public var identities: Addresses
     public var rules: [Rule]
     public var workers: [Worker]
 }

@@ -8,7 +8,7 @@ import Frames
 extension StatusReport {
     init(
         mode: String, idle: String, pid: Int, uptimeSeconds: Double, residentBytes: Int, policy: Policy,
-        failing: FailurePlan, snapshot: BridgeSnapshot, rules: [Rule], processorPercent: [Int: Double]
+        failing: FailurePlan, identities known: Identities, snapshot: BridgeSnapshot, rules: [Rule], processorPercent: [Int: Double]
     ) {
         self.mode = mode
         self.idle = idle
@@ -44,6 +44,13 @@ extension StatusReport {
         self.denied = Self.causes(denied)
         wouldDeny = Self.causes(noted)
         flows = snapshot.flows.map { Flows($0) }
+        identities = Addresses(
+            known: known.count, changes: known.changeCount, forgotten: known.forgotten,
+            latest: known.changes.suffix(32).reversed().map {
+                Addresses.Change(
+                    at: $0.at, address: $0.address, mac: $0.mac, side: "\($0.side)", beforeMac: $0.before?.mac,
+                    beforeSide: $0.before.map { "\($0.side)" }, denied: $0.cause == .none ? nil : $0.cause.name, times: $0.times, text: $0.text)
+            })
         self.rules = rules
         workers = snapshot.workers.map { worker in
             Worker(

@@ -277,6 +277,11 @@ public final class Bridge {
 
     private let atStart: [(mtu: Int, queues: Int)]
 
+    /// Senders that have come or changed since the last call, and how many found no room since the start.
+    public func takeSightings() -> (new: [Sighting], lost: UInt64) {
+        (threads.flatMap { $0.sightings.take() }, threads.reduce(0) { $0 + $1.sightings.lost })
+    }
+
     /// Linux thread ids of the workers, in their order.
     public var workerThreadIDs: [Int] { threads.map(\.id) }
 

@@ -90,11 +90,12 @@ public final class WorkerInMemory {
     }
 
     deinit {
-        let (counters, latency) = (worker.pointee.counters, worker.pointee.latency)
+        let (counters, latency, sightings) = (worker.pointee.counters, worker.pointee.latency, worker.pointee.sightings)
         worker.deinitialize(count: 1)
         worker.deallocate()
         counters.deallocate()
         latency.deallocate()
+        sightings.deallocate()
         for ring in rings { ring.deallocate() }
         stamped.deallocate()
     }

@@ -36,6 +36,7 @@ struct Worker: ~Copyable {
     private let index: Int
     let counters: WorkerCounters
     let latency: LatencyRecorder
+    let sightings = Sightings.allocate()
     private let burst: Burst
     private let judgeMemory = JudgeMemory()
     private let scratch: JudgeScratch
@@ -47,6 +48,7 @@ struct Worker: ~Copyable {
     private let flowScratch: FlowScratch
     private var clock: FlowClock
     private var sweepPosition: UInt64
+    private var flowsLookedAt: UInt64 = 0
 
     /// - Parameters:
     ///   - inside, outside: sockets of queues of each port, at least one of each; taken over.
@@ -194,14 +196,20 @@ struct Worker: ~Copyable {
         if sockets[from].stamped.pointee.count != sockets[from].stampsMet { timed = findTimes(from, frameCount) }
         parseBurst(
             frames: burst.frames, available: firstLengths, wireLengths: burst.lengths, count: frameCount, into: burst.headers)
-        judgeBurst(
+        var isNews = judgeBurst(
             publication.pointee.table, frames: burst.frames, headers: burst.headers, count: frameCount, from: side, scratch: scratch,
             verdicts: burst.verdicts)
         if keepsFlows {
             trackBurst(
                 publication.pointee.table, flowView, frames: burst.frames, available: firstLengths, headers: burst.headers,
                 count: frameCount, clock, flowScratch, verdicts: burst.verdicts)
+            // Who begins a flow is worth a look.
+            if flowScratch.counts.pointee.made != flowsLookedAt {
+                flowsLookedAt = flowScratch.counts.pointee.made
+                isNews = true
+            }
         }
+        if isNews { sightings.look(burst.frames, burst.headers, burst.verdicts, count: frameCount, from: side) }
         return timed
     }
 

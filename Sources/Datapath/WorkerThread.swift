@@ -29,6 +29,7 @@ final class WorkerThread: @unchecked Sendable {
     let cpu: Int
     let counters: WorkerCounters
     let latency: LatencyRecorder
+    let sightings: Sightings
     /// Rings of each socket, inside ones first, to read from the control side.
     let occupancies: [RingOccupancy]
     let frameCount: Int
@@ -63,6 +64,7 @@ final class WorkerThread: @unchecked Sendable {
         self.idle = idle
         counters = worker.counters
         latency = worker.latency
+        sightings = worker.sightings
         frameCount = worker.frames.frameCount
         umemBytes = worker.frames.byteCount
         usesHugePages = worker.frames.usesHugePages
@@ -87,6 +89,7 @@ final class WorkerThread: @unchecked Sendable {
         stopped.deallocate()
         counters.deallocate()
         latency.deallocate()
+        sightings.deallocate()
     }
 
     /// Linux thread id, for /proc; 0 until it runs.

@@ -113,7 +113,7 @@ public struct CaptureReplay {
             frames[index].bytes.withUnsafeBytes { bytes in
                 parseFrame(bytes, wireLength: bytes.count, into: &headers)
                 var start = bytes.baseAddress!
-                withUnsafePointer(to: &start) { pointer in
+                _ = withUnsafePointer(to: &start) { pointer in
                     judgeBurst(
                         table.view, frames: pointer, headers: &headers, count: 1, from: frames[index].from,
                         scratch: memory.scratch, verdicts: &verdict)

@@ -91,6 +91,13 @@ extension StatusReport {
             if flows.refused > 0 { line += Output.coloured(", \(Output.grouped(flows.refused)) found no room", .red) }
             lines.append(line)
         }
+        if !identities.latest.isEmpty {
+            lines.append(
+                Output.table(
+                    identities.latest.prefix(8).map {
+                        [Output.duration(max(0, Date().timeIntervalSince($0.at))) + " ago", "\($0.times)", $0.text]
+                    }, header: ["who is who", "times", "\(Output.grouped(identities.known)) addresses known"], numbers: [1]))
+        }
         if !rules.isEmpty {
             let shown = rules.sorted { $0.frames > $1.frames }.prefix(20)
             var table = Output.table(

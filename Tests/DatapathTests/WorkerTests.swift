@@ -46,6 +46,8 @@ final class Bed {
     }
 
     deinit {
+        let sightings = worker.pointee.sightings
+        defer { sightings.deallocate() }
         worker.deinitialize(count: 1)
         worker.deallocate()
         counters.deallocate()

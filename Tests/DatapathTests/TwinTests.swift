@@ -15,7 +15,7 @@ struct TwinTests {
         var verdict = Verdict(rule: 0, cause: .none, isReply: false)
         frame.withUnsafeBytes { bytes in
             parseFrame(bytes, wireLength: frame.count, into: &headers)
-            withUnsafePointer(to: bytes.baseAddress!) {
+            _ = withUnsafePointer(to: bytes.baseAddress!) {
                 judgeBurst(table.view, frames: $0, headers: &headers, count: 1, from: side, scratch: memory.scratch, verdicts: &verdict)
             }
         }

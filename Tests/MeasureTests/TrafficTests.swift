@@ -23,7 +23,7 @@ private func verdicts(_ frames: [ListedFrame], _ table: CompiledTable) -> [Verdi
         bytes.withUnsafeBytes { bytes in
             parseFrame(bytes, wireLength: frame.length, into: &headers)
             var start = bytes.baseAddress!
-            withUnsafePointer(to: &start) {
+            _ = withUnsafePointer(to: &start) {
                 judgeBurst(
                     table.view, frames: $0, headers: &headers, count: 1, from: frame.from, scratch: memory.scratch, verdicts: &verdict)
             }

@@ -65,6 +65,19 @@ def privileged():
         pytest.skip(reason)
 
 
+def mount_bpf():
+    """Where `ip netns exec` starts the bridge, what it mounts ends with it. On a real machine /sys/fs/bpf is there."""
+    folder = pathlib.Path("/run/sekisho/bpf")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.path.ismount(folder):
+        sh(f"mount -t bpf bpf {folder}")
+
+
+@pytest.fixture(scope="session")
+def bpf_file_system(privileged):
+    mount_bpf()
+
+
 # --- The program -------------------------------------------------------------------------------------------------
 
 

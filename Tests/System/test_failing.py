@@ -38,13 +38,7 @@ def frame(port, number):
     return bytes(ether() / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=9, dport=port) / Raw(struct.pack(">Q", number) + bytes(10)))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def bpf_file_system(privileged):
-    """Where `ip netns exec` starts the bridge, what it mounts ends with it. On a real machine /sys/fs/bpf is there."""
-    folder = pathlib.Path("/run/sekisho/bpf")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.path.ismount(folder):
-        sh(f"mount -t bpf bpf {folder}")
+pytestmark = pytest.mark.usefixtures("bpf_file_system")
 
 
 @pytest.fixture

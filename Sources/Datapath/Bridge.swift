@@ -108,6 +108,8 @@ public final class Bridge {
         }
         if !hasTakenOver {
             remains.removeLinks()
+            // virtio_net refuses it while a program is attached.
+            for preparation in preparations { try preparation.keepFramesWhole() }
             try Self.attach(program, ports)
         }
         for (side, preparation) in zip(Side.allCases, preparations) {

@@ -65,10 +65,14 @@ final class PortPreparation {
                 "making \(port.name) promiscuous", code: -membership,
                 hint: DatapathError.usualHint(-membership, port: port.name))
         }
-        // Stripped tags would be lost; joined segments would not fit and not be what was sent. Generic XDP runs
-        // behind GRO, native XDP in front of it.
-        for offload in [NetworkPort.Offload.rxVLAN, .rxServiceVLAN, .lro, .hardwareGRO] { try turnOff(offload) }
+        try keepFramesWhole()
+        // Generic XDP runs behind GRO, native XDP in front of it.
         if isGeneric { try turnOff(.gro) }
+    }
+
+    /// Stripped tags would be lost; joined segments would not fit and not be what was sent.
+    func keepFramesWhole() throws(DatapathError) {
+        for offload in [NetworkPort.Offload.rxVLAN, .rxServiceVLAN, .lro, .hardwareGRO] { try turnOff(offload) }
     }
 
     /// Promiscuous also when this process has ended: the kernel goes on forwarding.

@@ -17,6 +17,8 @@ ADDRESSES = Addresses(
     laptop="10.3.0.66", laptop_mac="02:00:00:00:03:42",
     tool="10.3.1.21", tool_mac="02:00:00:00:03:15",
 )
+HOSTS = {f"{role}_{what}": value for role in ("mes", "tool") for what, value in (
+    ("address", getattr(ADDRESSES, role)), ("mac", getattr(ADDRESSES, role + "_mac")))}
 ENDS = ("mes", "tool")
 SWAPS = 20
 # Enough for every conversation to have said something under each policy.
@@ -24,12 +26,8 @@ SWAP_PAUSE_SECONDS = 0.1
 
 
 class Demo:
-    def __init__(self, lab: laboratory.Lab, console: Console, command: list[str]):
-        self.lab, self.console = lab, console
-        self.sekisho = bridge.Sekisho(lab, command, {
-            "mes_address": ADDRESSES.mes, "mes_mac": ADDRESSES.mes_mac,
-            "tool_address": ADDRESSES.tool, "tool_mac": ADDRESSES.tool_mac,
-        })
+    def __init__(self, lab: laboratory.Lab, console: Console, sekisho: bridge.Sekisho):
+        self.lab, self.console, self.sekisho = lab, console, sekisho
         self.moments = Moments()
         self.applied: list[dict] = []
 
@@ -61,13 +59,19 @@ class Demo:
         lab.ip("switch", "link", "set", "br0", "up")
         lab.cable("mes", "eth0", "switch", "mes")
         lab.cable("laptop", "eth0", "switch", "laptop")
-        lab.cable("sekisho", "outside", "switch", "uplink")
-        lab.cable("tool", "eth0", "sekisho", "inside")
+        self.connect_sekisho()
         for port in ("mes", "laptop", "uplink"):
             lab.ip("switch", "link", "set", port, "master", "br0")
         for role in ("mes", "laptop", "tool"):
             address, mac = getattr(ADDRESSES, role), getattr(ADDRESSES, role + "_mac")
             lab.end_host(role, "eth0", mac, f"{address}/16")
+
+    def connect_sekisho(self):
+        self.lab.cable("sekisho", "outside", "switch", "uplink")
+        self.lab.cable("tool", "eth0", "sekisho", "inside")
+
+    def watch_links(self) -> evidence.Links:
+        return evidence.Links(self.lab, ["sekisho", "tool", "switch"])
 
     def start_programs(self):
         lab, tool = self.lab, ADDRESSES.tool
@@ -77,7 +81,7 @@ class Demo:
         status = self.sekisho.status()
         self.console.step(f"Sekisho bridges in mode {status.get('mode', '?')}: {bridge.describe_ports(status)}")
         # Only now: attaching to a port may reset its link on some drivers.
-        self.links = evidence.Links(lab, ["sekisho", "tool", "switch"])
+        self.links = self.watch_links()
 
         self.hsms_tool = self.start_hsms_tool()
         self.modbus_tool = lab.converse("tool", "modbus-tool", "modbus_tool.py", "--address", tool)

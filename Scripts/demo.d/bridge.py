@@ -3,6 +3,7 @@
 import json
 import pathlib
 import signal
+import subprocess
 import time
 
 import lab as laboratory
@@ -75,9 +76,11 @@ class Sekisho:
         ])
         self._lab.wait("Sekisho to answer 'status'", lambda: self._ask("status", check=False), timeout=15)
 
+    def _call(self, *arguments, check: bool) -> subprocess.CompletedProcess:
+        return laboratory.run(*self._command, *arguments, "--control", self._socket, "--json", timeout=10, check=check)
+
     def _ask(self, *arguments, check: bool = True) -> dict | None:
-        done = laboratory.run(*self._command, *arguments, "--control", self._socket, "--json",
-                              timeout=10, check=check)
+        done = self._call(*arguments, check=check)
         if done.returncode != 0:
             return None
         try:

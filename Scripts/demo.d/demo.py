@@ -18,9 +18,12 @@ import signal
 import sys
 
 import lab as laboratory
-from acts import Demo
+from acts import HOSTS, Demo
+from bridge import Sekisho
 from console import Console
 from lab import DemoError
+
+NAME = pathlib.Path(sys.argv[0]).stem
 
 CHECKS = {
     "control": "in monitor mode the attack works",
@@ -45,19 +48,9 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Shows and measures Sekisho's main job in network namespaces.")
-    bridges = parser.add_mutually_exclusive_group(required=True)
-    bridges.add_argument("--sekisho", type=pathlib.Path, help="the program")
-    # For selfcheck.py: a toy bridge with a chosen fault, which must be found.
-    bridges.add_argument("--stand-in", metavar="FAULT", help=argparse.SUPPRESS)
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the summary as JSON, too")
-    parser.add_argument("--keep", action="store_true",
-                        help="leave namespaces, captures and logs for inspection; the next run removes them")
-    args = parser.parse_args()
-    command = ([str(args.sekisho.resolve())] if args.sekisho else
-               [sys.executable, str(laboratory.HERE / "stand_in.py"), "--fault", args.stand_in])
-
+def show(checks: dict[str, str], run, json: pathlib.Path | None, keep: bool) -> int:
+    """Runs `run(lab, console)` in a laboratory of its own, prints the table of
+    `checks`, clears everything away; returns the exit status."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def ignore_signals():
@@ -71,13 +64,13 @@ def main() -> int:
     for number in signals:
         signal.signal(number, on_signal)
 
-    lab, console, error, interrupted = laboratory.Lab(), Console(CHECKS), None, None
+    lab, console, error, interrupted = laboratory.Lab(), Console(checks), None, None
     try:
         try:
             if count := laboratory.sweep():
                 console.step(f"removed what {count} earlier run{'s' if count > 1 else ''} left behind")
             lab.open()
-            Demo(lab, console, command).run()
+            run(lab, console)
         except DemoError as problem:
             error = str(problem)
             if "said last" not in error:
@@ -87,20 +80,40 @@ def main() -> int:
     except Interrupted as interrupt:
         interrupted = interrupt.number
     finally:
-        lab.close(keep=args.keep)
+        lab.close(keep=keep)
 
     if interrupted is not None:
-        left = "kept what there was" if args.keep else "nothing was left behind"
-        print(f"\ndemo: ended by {signal.Signals(interrupted).name}; {left}", file=sys.stderr)
+        left = "kept what there was" if keep else "nothing was left behind"
+        print(f"\n{NAME}: ended by {signal.Signals(interrupted).name}; {left}", file=sys.stderr)
         return 128 + interrupted
     console.table()
     if error:
-        print(f"\ndemo: error: {error}", file=sys.stderr)
-    if args.keep:
+        print(f"\n{NAME}: error: {error}", file=sys.stderr)
+    if keep:
         print(f"kept: {lab.directory} and the namespaces {lab.namespace('*')}")
-    if args.json:
-        console.write_json(args.json, error)
+    if json:
+        console.write_json(json, error)
     return 0 if console.held and not error else 1
+
+
+def add_options(parser: argparse.ArgumentParser):
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the summary as JSON, too")
+    parser.add_argument("--keep", action="store_true",
+                        help="leave namespaces, captures and logs for inspection; the next run removes them")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Shows and measures Sekisho's main job in network namespaces.")
+    bridges = parser.add_mutually_exclusive_group(required=True)
+    bridges.add_argument("--sekisho", type=pathlib.Path, help="the program")
+    # For selfcheck.py: a toy bridge with a chosen fault, which must be found.
+    bridges.add_argument("--stand-in", metavar="FAULT", help=argparse.SUPPRESS)
+    add_options(parser)
+    args = parser.parse_args()
+    command = ([str(args.sekisho.resolve())] if args.sekisho else
+               [sys.executable, str(laboratory.HERE / "stand_in.py"), "--fault", args.stand_in])
+    return show(CHECKS, lambda lab, console: Demo(lab, console, Sekisho(lab, command, HOSTS)).run(),
+                json=args.json, keep=args.keep)
 
 
 if __name__ == "__main__":

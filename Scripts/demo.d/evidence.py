@@ -106,6 +106,7 @@ class Links:
         """Per interface: how often the kernel saw its carrier come or go."""
         changes = {}
         for role in self._roles:
-            for link in json.loads(self._lab.ip(role, "-j", "-s", "-s", "link", "show", "type", "veth").stdout):
-                changes[f"{role}/{link['ifname']}"] = link["stats64"]["tx"]["carrier_changes"]
+            for link in json.loads(self._lab.ip(role, "-j", "-d", "-s", "-s", "link", "show").stdout):
+                if link.get("linkinfo", {}).get("info_kind") in ("veth", "tun"):
+                    changes[f"{role}/{link['ifname']}"] = link["stats64"]["tx"]["carrier_changes"]
         return changes

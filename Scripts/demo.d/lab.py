@@ -234,6 +234,7 @@ def sweep() -> int:
 def _is_demo(pid: str) -> bool:
     # A number may have been given to another process since.
     try:
-        return b"demo.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() and pid != str(os.getpid())
+        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        return any(name in command for name in (b"demo.py", b"zerocopy.py")) and pid != str(os.getpid())
     except OSError:
         return False

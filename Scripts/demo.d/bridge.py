@@ -13,7 +13,7 @@ version = 1
 name = "demo"
 mode = "{mode}"
 ethertypes = ["arp"]
-
+{settings}
 [devices.mes]
 addresses = ["{mes_address}"]
 mac = ["{mes_mac}"]
@@ -55,6 +55,8 @@ class Sekisho:
     """The bridge between the interfaces `inside` and `outside` of the
     namespace `sekisho`."""
 
+    settings = ""  # more lines of the policy's head
+
     def __init__(self, lab: laboratory.Lab, command: list[str], hosts: dict[str, str]):
         self._lab, self._command, self._hosts = lab, command, hosts
         self._socket = lab.directory / "control.sock"
@@ -65,7 +67,7 @@ class Sekisho:
         """Writes a policy file with the standing rules and these."""
         self._policies += 1
         path = self._lab.directory / f"policy-{self._policies:02}.toml"
-        path.write_text(POLICY.format(mode=mode, **self._hosts)
+        path.write_text(POLICY.format(mode=mode, settings=self.settings, **self._hosts)
                         + "".join(RULE.format(**rule) for rule in (*ALWAYS, *rules)))
         return path
 

@@ -506,7 +506,8 @@ private struct Nftables {
                 }
             }
             arp += [
-                "arp htype 1 arp ptype ip arp hlen 6 arp plen 4 arp operation { 1, 2 } counter name allowed accept",
+                // Else nft asks "ether type", which is the tag's in a tagged frame.
+                "meta protocol arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 arp operation { 1, 2 } counter name allowed accept",
                 "counter name denied_header \(denial)",
             ]
             chain("arp_frames", arp)

@@ -185,6 +185,8 @@ CASES = {
     "side, wrong echo": (False, IN, icmp("10.0.0.6", "10.0.0.7", 8, head=ether(MAC_B, MAC_A))),
     "ARP request": (True, OUT, ether(destination="ff:ff:ff:ff:ff:ff") / ARP(psrc=A, pdst=B, hwsrc=MAC_A)),
     "ARP reply": (True, IN, ether() / ARP(op=2, psrc=B, pdst=A, hwsrc=MAC_B)),
+    "ARP request, tagged": (True, OUT, tag(7) / ARP(psrc=A, pdst=B, hwsrc=MAC_A)),
+    "ARP reply, service tag": (True, IN, ether(type=0x88A8) / Dot1Q(vlan=7) / ARP(op=2, psrc=B, pdst=A, hwsrc=MAC_B)),
     "RARP operation": (False, OUT, ether() / ARP(op=3, psrc=A, pdst=B, hwsrc=MAC_A)),
     "ARP for another's address": (False, OUT, ether() / ARP(op=2, psrc="10.0.0.9", pdst=B, hwsrc=MAC_A)),
     "address with its own MAC": (True, OUT, udp("10.0.0.9", B, 40000, 7, head=ether("02:00:00:00:00:09"))),

@@ -49,6 +49,7 @@ mac = ["{MES_MAC}"]
 [devices.tool]
 addresses = ["{TOOL}", "{TOOL6}"]
 mac = ["{TOOL_MAC}"]
+{SIDE_OF_TOOL}
 [[allow]]
 id = "hsms"
 from = "mes"
@@ -64,21 +65,19 @@ service = ["ntp", "icmp/echo"]
 
 # --- What the bridge says to it ----------------------------------------------------------------------------------
 
-# Does it remember flows? Then what answers nothing is denied; before, it passes (None).
-HAS_FLOW_STATE = False
-
-
-def unasked(cause):
-    return cause if HAS_FLOW_STATE else None
-
-
 NOT_IN_POLICY, FORGED = "not-in-policy", "address-binding"
-REPLY_UNASKED = unasked("reply-unasked")
-ERROR_UNTRACKED = unasked("icmp-error-untracked")
 LATER_FRAGMENT = "fragment-untracked"
+# What still passes (None), though nobody has asked for it: to be denied once flows are remembered.
+REPLY_UNASKED = None  # "reply-unasked"
+ERROR_UNTRACKED = None  # "icmp-error-untracked"
+# … though it comes from where its sender is not: once a device can have a side.
+WRONG_SIDE = None  # "wrong-side"
+SIDE_OF_TOOL = ""  # 'side = "inside"'
+# … though it disputes a bound address: a probe names no sender. A tool that is just starting gives its address up.
+DISPUTED = None
 
-# nmap: name -> arguments, causes that must be seen, and what may be seen beside them. The scans end in frames from the
-# laptop's own address (not-in-policy), but for those with flags that no stack sends.
+# nmap: name -> arguments, and the causes that are seen. Scans are denied for the laptop's own address, but for those with
+# flags that no stack sends.
 # Nobody answers: it need not wait for long. That it asks by ARP first is tried below.
 QUICK = "-n --disable-arp-ping --max-retries 0 --min-rate 300 --max-rtt-timeout 150ms --initial-rtt-timeout 100ms"
 PATIENT = "-n --disable-arp-ping --max-retries 3 --initial-rtt-timeout 1s"
@@ -362,7 +361,7 @@ def arp_frames():
             for source, claimed in ((LAPTOP_MAC, LAPTOP_MAC), (MES_MAC if address == MES else TOOL_MAC, LAPTOP_MAC),
                                     (LAPTOP_MAC, MES_MAC if address == MES else TOOL_MAC)):
                 yield (f"ARP {name} from {source}: {address} is {claimed}", ether(source, BROADCAST) / ARP(
-                    op=operation, psrc=address, hwsrc=claimed, pdst=TOOL, hwdst=TOOL_MAC), FORGED)
+                    op=operation, psrc=address, hwsrc=claimed, pdst=TOOL, hwdst=TOOL_MAC), WRONG_SIDE or FORGED if source == TOOL_MAC else FORGED)
         yield f"gratuitous ARP {name}: the MES is here", ether(LAPTOP_MAC, BROADCAST) / ARP(op=operation, psrc=MES, pdst=MES, hwsrc=LAPTOP_MAC), FORGED
     yield "ARP behind a tag", ether() / Dot1Q(vlan=1) / ARP(op=2, psrc=MES, pdst=TOOL, hwsrc=LAPTOP_MAC), FORGED
     for operation in (0, 3, 4, 8, 9, 0xFFFF):
@@ -382,6 +381,19 @@ def arp_frames():
     yield "neighbour advertisement from afar", neighbour(136, MES6, here, hops=64), "neighbour-header"
     yield "neighbour advertisement of two minds", neighbour(136, MES6, here + here, MES6, MES_MAC), "neighbour-header"
     yield "neighbour advertisement of code 1", neighbour(136, MES6, here, code=1), "neighbour-header"
+
+
+def impostor_frames():
+    """Not wrong in itself, but said by somebody else."""
+    yield "the tool's own segment", ether(TOOL_MAC, MES_MAC) / IP(src=TOOL, dst=MES) / TCP(sport=HSMS, dport=40000, flags="A"), WRONG_SIDE
+    yield "the tool's own echo reply", ether(TOOL_MAC, MES_MAC) / IP(src=TOOL, dst=MES) / ICMP(type=0), WRONG_SIDE or REPLY_UNASKED
+    yield "the tool's own question", ether(TOOL_MAC) / IP(src=TOOL, dst=TIME) / UDP(sport=123, dport=123) / Raw(bytes(48)), WRONG_SIDE
+    yield "the tool's own ARP", ether(TOOL_MAC, BROADCAST) / ARP(op=2, psrc=TOOL, pdst=MES, hwsrc=TOOL_MAC, hwdst=MES_MAC), WRONG_SIDE
+    for address, address6 in ((TOOL, TOOL6), (MES, MES6)):
+        yield f"an ARP probe for {address}", ether(LAPTOP_MAC, BROADCAST) / ARP(psrc="0.0.0.0", pdst=address, hwsrc=LAPTOP_MAC), DISPUTED
+        body = bytes([135, 0, 0, 0, 0, 0, 0, 0]) + socket.inet_pton(socket.AF_INET6, address6)
+        yield (f"duplicate address detection of {address6}",
+               ether(LAPTOP_MAC, "33:33:ff:00:00:21") / IPv6(src="::", dst="ff02::1:ff00:21", nh=58, hlim=255) / Raw(body), DISPUTED)
 
 
 def discovery_frames():
@@ -408,11 +420,11 @@ def discovery_frames():
 
 FAMILIES = {
     "TCP": tcp_frames, "other transport": other_transport_frames, "ICMP": icmp_frames, "fragments": fragment_frames, "IP": ip_frames,
-    "IPv6": ipv6_frames, "tags": tag_frames, "LLC": llc_frames, "ARP": arp_frames, "discovery": discovery_frames}
+    "IPv6": ipv6_frames, "tags": tag_frames, "LLC": llc_frames, "ARP": arp_frames, "impostors": impostor_frames, "discovery": discovery_frames}
 
 
 def cases(family):
-    """name -> (frame, cause): as long as a NIC would send it. The idle scan is in a test of its own."""
+    """name -> (frame, cause): as long as a NIC would send it."""
     made = {}
     for name, frame, cause in FAMILIES[family]():
         data = bytes(frame)

@@ -87,6 +87,8 @@ NOINLINE uint8_t parse_arp(struct wire f, long at, struct frame_headers *h) {
   h->claimed_mac = mac_at(f, at + 8);
   h->source = ipv4_at(f, at + 14);
   h->destination = ipv4_at(f, at + 24);
+  // A probe claims what it asks for.
+  if (h->source.low == 0) h->source = h->destination;
   return CAUSE_NONE;
 }
 
@@ -358,13 +360,16 @@ NOINLINE uint8_t parse_neighbour(struct wire f, long network, long at, long end,
   if (byte_at(f, network + 7) != 255 || byte_at(f, at + 1) != 0 || byte_at(f, at + 8) == 0xFF)
     return CAUSE_NEIGHBOUR_HEADER;
   struct address_words target = ipv6_at(f, at + 8);
+  bool is_probe = false;
   if (is_advertisement) {
     h->source = target;
     h->claimed_mac = mac_at(f, 6);
   } else {
     h->destination = target;
-    // Duplicate address detection has the unspecified source and claims nothing.
-    if (h->source.high | h->source.low) h->claimed_mac = mac_at(f, 6);
+    h->claimed_mac = mac_at(f, 6);
+    // Duplicate address detection has the unspecified source and claims what it asks for.
+    is_probe = (h->source.high | h->source.low) == 0;
+    if (is_probe) h->source = target;
   }
   // The link-layer option is what the receiver will believe; of two, stacks differ in which they take.
   uint8_t seen = 0;
@@ -374,7 +379,7 @@ NOINLINE uint8_t parse_neighbour(struct wire f, long network, long at, long end,
     if (length == 0 || option + length > end) return CAUSE_NEIGHBOUR_HEADER;
     uint8_t kind = byte_at(f, option);
     if (kind == 1 || kind == 2) {
-      if (length != 8 || seen & kind) return CAUSE_NEIGHBOUR_HEADER;
+      if (length != 8 || seen & kind || (is_probe && kind == 1)) return CAUSE_NEIGHBOUR_HEADER;
       seen |= kind;
       if ((kind == 2) == is_advertisement) h->claimed_mac = mac_at(f, option + 2);
     }

@@ -139,6 +139,8 @@ private func parseARP(_ frame: WireReader, _ offset: Int, _ headers: inout Frame
     headers.claimedMAC = frame.mac(offset &+ 8)
     headers.source = frame.ipv4(offset &+ 14)
     headers.destination = frame.ipv4(offset &+ 24)
+    // A probe (RFC 5227 2.1.1) claims what it asks for: who is about to use that address gives it up.
+    if headers.source == .zero { headers.source = headers.destination }
     return .none
 }
 
@@ -328,13 +330,16 @@ private func parseNeighbour(
         return .neighbourHeader
     }
     let target = frame.ipv6(at &+ 8)
+    var isProbe = false
     if isAdvertisement {
         headers.source = target
         headers.claimedMAC = frame.mac(6)
     } else {
         headers.destination = target
-        // Duplicate address detection has the unspecified source and claims nothing.
-        if headers.source != .zero { headers.claimedMAC = frame.mac(6) }
+        headers.claimedMAC = frame.mac(6)
+        // Duplicate address detection has the unspecified source and claims what it asks for (RFC 4862 5.4.3).
+        isProbe = headers.source == .zero
+        if isProbe { headers.source = target }
     }
     // The link-layer option, where there is one, is what the receiver will believe: source (1) in a
     // solicitation, target (2) in an advertisement. Of two, stacks differ in which they take.
@@ -346,7 +351,8 @@ private func parseNeighbour(
         guard length > 0, option &+ length <= end else { return .neighbourHeader }
         let kind = frame.byte(option)
         if kind == 1 || kind == 2 {
-            guard length == 8, seen & kind == 0 else { return .neighbourHeader }
+            // RFC 4861 4.3: none of its own in a probe.
+            guard length == 8, seen & kind == 0, !(isProbe && kind == 1) else { return .neighbourHeader }
             seen |= kind
             if (kind == 2) == isAdvertisement { headers.claimedMAC = frame.mac(option &+ 2) }
         }

@@ -503,6 +503,9 @@ private struct Nftables {
                 for mac in ["ether saddr", "arp saddr ether"] {
                     arp.append(
                         "meta protocol arp arp saddr ip @bound4 arp saddr ip . \(mac) != @binding4 counter name denied_binding \(denial)")
+                    // A probe claims what it asks for.
+                    arp.append(
+                        "meta protocol arp arp saddr ip 0.0.0.0 arp daddr ip @bound4 arp daddr ip . \(mac) != @binding4 counter name denied_binding \(denial)")
                 }
             }
             arp += [

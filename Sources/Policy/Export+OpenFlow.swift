@@ -67,6 +67,7 @@ struct OpenFlow {
             "  without ports, or not as IP; source routes pass.",
             "- ICMP errors are denied: OpenFlow does not see the packet in them.",
             "- IP in LLC/SNAP is judged as if it stood in Ethernet. LLC addresses cannot be told apart, and are denied.",
+            "- ARP: a probe (from 0.0.0.0) for a bound address passes from any MAC address.",
             "- Neighbour discovery: length and options are not looked at; a bound address is compared in the IPv6 header only.",
         ]
         let llc = policy.otherTypes.filter { $0 < EtherType.minimum }

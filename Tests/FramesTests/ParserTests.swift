@@ -232,16 +232,20 @@ private func ipv4(_ build: (inout FrameBuilder) -> Void) -> FrameHeaders {
         #expect(request.form == .arp)
         #expect(request.source.low == 0x0A03_000A)
         #expect(request.claimedMAC.rawValue == 0x0200_0000_030A)
+        // A probe claims the address that it asks for.
+        #expect(arp(head + body.prefix(6) + [0, 0, 0, 0] + body.dropFirst(10)).source.low == 0x0A03_0115)
         #expect(arp([0, 6] + head.dropFirst(2) + body).cause == .arpHeader)
         #expect(arp(Array(head.dropLast()) + [9] + body).cause == .arpHeader)
         #expect(arp(head).cause == .truncated)
     }
 
     @Test func neighbourDiscovery() {
-        func neighbour(_ type: UInt8, hopLimit: UInt8 = 255, options: [UInt8] = []) -> FrameHeaders {
+        func neighbour(
+            _ type: UInt8, from: [UInt8] = FrameBuilder.ipv6Address(10), hopLimit: UInt8 = 255, options: [UInt8] = []
+        ) -> FrameHeaders {
             var frame = FrameBuilder()
             let message = [type, 0, 0, 0, 0, 0, 0, 0] + FrameBuilder.ipv6Address(99) + options
-            frame.ipv6(next: 58, payload: message, hopLimit: hopLimit)
+            frame.ipv6(from: from, next: 58, payload: message, hopLimit: hopLimit)
             return parsed(frame.bytes)
         }
         #expect(neighbour(135).form == .neighbour)
@@ -253,6 +257,11 @@ private func ipv4(_ build: (inout FrameBuilder) -> Void) -> FrameHeaders {
         #expect(neighbour(136, options: mine + yours).cause == .neighbourHeader)
         // A source option in an advertisement is nobody's claim.
         #expect(neighbour(136, options: mine + [1] + yours.dropFirst()).claimedMAC.rawValue == 0x0209_0909_0909)
+        // Duplicate address detection claims the address that it asks for, and has no option of its own.
+        let nobody = [UInt8](repeating: 0, count: 16)
+        #expect(neighbour(135, from: nobody).source.low == 99)
+        #expect(neighbour(135, from: nobody).claimedMAC == neighbour(135).claimedMAC)
+        #expect(neighbour(135, from: nobody, options: [1] + mine.dropFirst()).cause == .neighbourHeader)
         #expect(neighbour(135, hopLimit: 64).cause == .neighbourHeader)
         #expect(neighbour(135, options: [1, 0, 0, 0, 0, 0, 0, 0]).cause == .neighbourHeader)
         // RFC 6980: never in fragments, where nobody looks at what it claims.

@@ -73,8 +73,6 @@ ERROR_UNTRACKED = None  # "icmp-error-untracked"
 # … though it comes from where its sender is not: once a device can have a side.
 WRONG_SIDE = None  # "wrong-side"
 SIDE_OF_TOOL = ""  # 'side = "inside"'
-# … though it disputes a bound address: a probe names no sender. A tool that is just starting gives its address up.
-DISPUTED = None
 
 # nmap: name -> arguments, and the causes that are seen. Scans are denied for the laptop's own address, but for those with
 # flags that no stack sends.
@@ -389,11 +387,12 @@ def impostor_frames():
     yield "the tool's own echo reply", ether(TOOL_MAC, MES_MAC) / IP(src=TOOL, dst=MES) / ICMP(type=0), WRONG_SIDE or REPLY_UNASKED
     yield "the tool's own question", ether(TOOL_MAC) / IP(src=TOOL, dst=TIME) / UDP(sport=123, dport=123) / Raw(bytes(48)), WRONG_SIDE
     yield "the tool's own ARP", ether(TOOL_MAC, BROADCAST) / ARP(op=2, psrc=TOOL, pdst=MES, hwsrc=TOOL_MAC, hwdst=MES_MAC), WRONG_SIDE
+    # A tool that is just starting would give its address up.
     for address, address6 in ((TOOL, TOOL6), (MES, MES6)):
-        yield f"an ARP probe for {address}", ether(LAPTOP_MAC, BROADCAST) / ARP(psrc="0.0.0.0", pdst=address, hwsrc=LAPTOP_MAC), DISPUTED
+        yield f"an ARP probe for {address}", ether(LAPTOP_MAC, BROADCAST) / ARP(psrc="0.0.0.0", pdst=address, hwsrc=LAPTOP_MAC), FORGED
         body = bytes([135, 0, 0, 0, 0, 0, 0, 0]) + socket.inet_pton(socket.AF_INET6, address6)
         yield (f"duplicate address detection of {address6}",
-               ether(LAPTOP_MAC, "33:33:ff:00:00:21") / IPv6(src="::", dst="ff02::1:ff00:21", nh=58, hlim=255) / Raw(body), DISPUTED)
+               ether(LAPTOP_MAC, "33:33:ff:00:00:21") / IPv6(src="::", dst="ff02::1:ff00:21", nh=58, hlim=255) / Raw(body), FORGED)
 
 
 def discovery_frames():

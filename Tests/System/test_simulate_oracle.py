@@ -531,6 +531,7 @@ def neighbour_cases():
     yield solicit(), "", "neighbour solicitation"
     yield solicit(b""), "", "neighbour solicitation without option"
     yield solicit(b"", source="::"), "", "duplicate address detection"
+    yield solicit(source="::"), "neighbour-header", "duplicate address detection with a MAC address of its own"
     yield solicit(b"\2\1" + bytes.fromhex("02000000000a"), kind=136), "", "neighbour advertisement"
     yield solicit(hops=254), "neighbour-header", "forwarded neighbour solicitation"
     yield solicit(code=1), "neighbour-header", "neighbour solicitation of code 1"
@@ -669,6 +670,24 @@ def test_addresses_bound_to_macs(sekisho, folder):
         (arp(source=evil), "address-binding", "ARP from another MAC address"),
         (arp(source=evil, claimed=evil, op=2), "address-binding", "ARP reply of an intruder"),
         (arp(source=evil, claimed=evil, ip="10.0.0.77"), "", "ARP of an address that is not bound"),
+    ]
+
+    # A probe claims what it asks for: who is about to use that address would give it up.
+    def probe(mac, claimed, target):
+        return ether(mac, "ff:ff:ff:ff:ff:ff") / ARP(psrc="0.0.0.0", pdst=target, hwsrc=claimed)
+
+    def detect(mac, target):
+        body = bytes([135, 0, 0, 0, 0, 0, 0, 0]) + address(target).packed
+        return ether(mac, "33:33:ff:00:00:01") / IPv6(src="::", dst="ff02::1:ff00:1", nh=58, hlim=255) / Raw(body)
+
+    cases += [
+        (probe(MAC_A, MAC_A, "10.0.0.1"), "", "ARP probe for its own address"),
+        (probe(evil, evil, "10.0.0.1"), "address-binding", "ARP probe for another's address"),
+        (probe(MAC_A, evil, "10.0.0.1"), "address-binding", "ARP probe with two MAC addresses"),
+        (probe(evil, evil, "10.0.0.77"), "", "ARP probe for an address that is not bound"),
+        (detect(MAC_A, "fd00::1"), "", "duplicate address detection of its own address"),
+        (detect(evil, "fd00::1"), "address-binding", "duplicate address detection of another's address"),
+        (detect(evil, "fd00::66"), "", "duplicate address detection of an address that is not bound"),
     ]
 
     def advertise(mac, claimed, target="fd00::1", source="fd00::1"):

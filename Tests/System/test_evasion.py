@@ -647,7 +647,7 @@ def in_own_name(data):
     frame = Ether(data)
     if ARP in frame:
         return frame[ARP].psrc == LAPTOP
-    return IPv6 in frame and frame[IPv6].src == LAPTOP6 and data[54] == 135
+    return IPv6 in frame and (frame[IPv6].src, frame[IPv6].nh, data[54]) == (LAPTOP6, 58, 135)
 
 
 def difference(before, after):

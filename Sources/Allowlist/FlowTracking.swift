@@ -369,11 +369,8 @@ struct Flow {
     /// An error passes if the packet inside it belongs to a flow there is. Its sender, as `sender` has it, is the error's receiver.
     @inline(never)
     private func icmpError(_ entry: FlowSlot?, _ rule: UnsafePointer<FlowRule>, isReply: Bool) -> Cause {
-        guard let entry else {
-            let isTCP = headers.pointee.ipProtocol == .tcp
-            return clock.isGrace || mayHaveFoundNoRoom || isTCP && rule.pointee.picksUp && !rule.pointee.isStrict
-                ? .none : .icmpErrorUntracked
-        }
+        // The packet inside came by a moment ago: a connection that was there before has been taken up by it.
+        guard let entry else { return clock.isGrace || mayHaveFoundNoRoom ? .none : .icmpErrorUntracked }
         if headers.pointee.ipProtocol == .tcp {
             return rule.pointee.isStrict && !quotesSentSegment(entry) && !clock.isGrace ? .icmpErrorUntracked : .none
         }

@@ -364,8 +364,7 @@ private let strict = FlowOptions(isStrict: true)
             bed.seconds += 31
             #expect(bed.cause(error(Array(question[14...])), from: .inside) == "icmp-error-untracked")
             var wire = Wire()
-            // Of no connection that is known: as for segments, if the rule takes connections up.
-            #expect(bed.cause(error(Array(wire.syn[14...].prefix(28))), from: .inside) == (isStrict ? "icmp-error-untracked" : ""))
+            #expect(bed.cause(error(Array(wire.syn[14...].prefix(28))), from: .inside) == "icmp-error-untracked")
             wire.open(bed)
             wire.say(bed, fromClient: true, 100)
             var sent = wire

@@ -49,7 +49,9 @@ mac = ["{MES_MAC}"]
 [devices.tool]
 addresses = ["{TOOL}", "{TOOL6}"]
 mac = ["{TOOL_MAC}"]
-{SIDE_OF_TOOL}
+side = "inside"
+[state]
+reply_s = 1
 [[allow]]
 id = "hsms"
 from = "mes"
@@ -67,12 +69,8 @@ service = ["ntp", "icmp/echo"]
 
 NOT_IN_POLICY, FORGED = "not-in-policy", "address-binding"
 LATER_FRAGMENT = "fragment-untracked"
-# What still passes (None), though nobody has asked for it: to be denied once flows are remembered.
-REPLY_UNASKED = None  # "reply-unasked"
-ERROR_UNTRACKED = None  # "icmp-error-untracked"
-# … though it comes from where its sender is not: once a device can have a side.
-WRONG_SIDE = None  # "wrong-side"
-SIDE_OF_TOOL = ""  # 'side = "inside"'
+REPLY_UNASKED, ERROR_UNTRACKED = "reply-unasked", "icmp-error-untracked"
+WRONG_SIDE = "wrong-side"
 
 # nmap: name -> arguments, and the causes that are seen. Scans are denied for the laptop's own address, but for those with
 # flags that no stack sends.
@@ -548,6 +546,8 @@ class Lab:
             self.bridge = Bridge(binary, sekisho, self.net, policy, self.folder, "--idle", "sleep")
             self.conversation = Conversation(self.mes, self.tool)
             self.conversation.goes_on()
+            # For as long as `reply_s` after a start nobody knows what has been asked before.
+            time.sleep(1.2)
         except BaseException:
             self.close()
             raise

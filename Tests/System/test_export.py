@@ -19,6 +19,8 @@ POLICY = """
 version = 1
 ethertypes = ["arp", "lldp", "stp"]
 
+[state]
+flows = 0  # each frame by itself, as the others judge
 [devices.bound]
 addresses = ["10.0.0.9"]
 mac = ["02:00:00:00:00:09"]

@@ -126,6 +126,7 @@ class Opinion:
             self.put("source", self.get("arp.src.proto_ipv4"), address)
             self.put("destination", self.get("arp.dst.proto_ipv4"), address)
             self.put("claimedMAC", self.get("arp.src.hw_mac"), mac)
+            self.probe()
         elif network == "ip":
             self.ipv4()
         elif network == "ipv6":
@@ -192,8 +193,13 @@ class Opinion:
         self.fields["form"] = NEIGHBOUR
         target = self.get("icmpv6.nd.na.target_address" if is_advertisement else "icmpv6.nd.ns.target_address")
         self.put("source" if is_advertisement else "destination", target, address)
-        claims = is_advertisement or self.fields.get("source") != [0, 0]
-        self.put("claimedMAC", self.get("icmpv6.opt.linkaddr") or (self.get("eth.src") if claims else None), mac)
+        self.probe()
+        self.put("claimedMAC", self.get("icmpv6.opt.linkaddr") or self.get("eth.src"), mac)
+
+    def probe(self):
+        """Who asks whether an address is free claims it (RFC 5227, RFC 4862): what the parser makes of what tshark sees."""
+        if self.fields.get("source") == [0, 0] and "destination" in self.fields:
+            self.fields["source"] = self.fields["destination"]
 
 
 @pytest.fixture(scope="module")

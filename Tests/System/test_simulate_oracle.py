@@ -305,6 +305,8 @@ def test_many_rules_and_their_nearest_misses(sekisho, folder):
 BASE = """
 version = 1
 ethertypes = ["arp", "lldp", 0x8892, "stp", "snap"]
+[state]
+flows = 0
 [[allow]]
 id = "all"
 from = "10.0.0.1"

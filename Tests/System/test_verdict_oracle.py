@@ -19,11 +19,10 @@ from test_export import PORTS, LinuxBridge, export, nft  # noqa: F401
 
 IN, OUT = "inside", "outside"
 
-# Stands in every policy, in front of its first table. nftables judges each frame by itself: what Sekisho remembers of
-# earlier ones has to be switched off here.
-STATE = ""
+# nftables judges each frame by itself: what Sekisho remembers of earlier ones is switched off. The worlds' policies say so themselves.
+STATE = "[state]\nflows = 0\n"
 # That other programs keep the processors busy is no failure: a frame dropped for that would look denied.
-HEAD = f"on_failure = {{ deadline_ms = 10000 }}\n{STATE}"
+HEAD = "on_failure = { deadline_ms = 10000 }\n"
 
 # Passes under every policy here, and ends a batch: frames keep their order.
 MARK = 0x88B5
@@ -529,7 +528,7 @@ def policy_of(frames, rng):
     bound = rng.sample(sorted(macs, key=str), min(3, len(macs)))
     right = [macs[ip] if rng.randrange(3) else "02:00:00:00:00:77" for ip in bound]
     return "\n".join([
-        f"version = 1\nethertypes = [{', '.join([*listed, hex(MARK)])}]", HEAD,
+        f"version = 1\nethertypes = [{', '.join([*listed, hex(MARK)])}]", HEAD, STATE,
         *(f'[devices.bound-{n}]\naddresses = ["{ip}"]\nmac = ["{mac}"]' for n, (ip, mac) in enumerate(zip(bound, right))),
         *(f'[[allow]]\nid = "{number}"\n{rule}' for number, rule in enumerate(rules.values()))])
 

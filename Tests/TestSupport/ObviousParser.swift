@@ -140,6 +140,9 @@ private struct Reading {
         headers.claimedMAC = try packet.mac(8)
         headers.source = try packet.ipv4(14)
         headers.destination = try packet.ipv4(24)
+        // Who asks whether an address is free says that it will be theirs (RFC 5227 2.1.1).
+        let isProbe = headers.source == AddressWords(high: 0, low: 0)
+        if isProbe { headers.source = headers.destination }
     }
 
     // MARK: IPv4 (RFC 791)
@@ -285,10 +288,11 @@ private struct Reading {
         let code = try message.byte(1)
         guard hopLimit == 255, code == 0, !isMulticast else { throw Fault(.neighbourHeader) }
         let target = try message.ipv6(8)
-        if isAdvertisement { headers.source = target } else { headers.destination = target }
-        // Who asks whether an address is free has none, and claims nothing (RFC 4862 5.4.2).
-        let claims = isAdvertisement || headers.source != AddressWords(high: 0, low: 0)
-        if claims { headers.claimedMAC = sender }
+        // Who asks whether an address is free says that it will be theirs (RFC 4862 5.4.2).
+        let isProbe = !isAdvertisement && headers.source == AddressWords(high: 0, low: 0)
+        if !isAdvertisement { headers.destination = target }
+        if isAdvertisement || isProbe { headers.source = target }
+        headers.claimedMAC = sender
 
         var options = message.after(24)
         var seen: Set<Int> = []
@@ -301,6 +305,8 @@ private struct Reading {
             if isLinkAddress {
                 // An Ethernet address has 6 bytes (RFC 2464 6); two of a kind contradict each other.
                 if length != 8 || seen.contains(kind) { throw Fault(.neighbourHeader) }
+                // Nobody with an address probes (RFC 4861 4.3).
+                if isProbe && kind == 1 { throw Fault(.neighbourHeader) }
                 seen.insert(kind)
                 if kind == (isAdvertisement ? 2 : 1) { headers.claimedMAC = try options.mac(2) }
             }

@@ -14,7 +14,7 @@ import Frames
 
 /// What of the path is measured.
 enum Stage: String, CaseIterable {
-    case rings, parse, keys, lookup, verdict, worker, looked, sampled
+    case rings, parse, keys, lookup, verdict, worker, looked, sampled, flow
 
     var text: String {
         switch self {
@@ -26,6 +26,7 @@ enum Stage: String, CaseIterable {
         case .worker: "all together"
         case .looked: "… all looked at"
         case .sampled: "… one in 128 timed"
+        case .flow: "a flow's entry (and making up the frame)"
         }
     }
 }
@@ -54,6 +55,7 @@ final class Path {
     private let verdicts = UnsafeMutablePointer<verdict>.allocate(capacity: 64)
     private var at = 0
     private var sinceStamp = 0
+    private let flows: FlowLookup
 
     init(rules count: Int, traffic: Traffic) throws {
         rules = count
@@ -68,6 +70,7 @@ final class Path {
         self.lengths = lengths
         swift = try WorkerInMemory(table)
         stages = VerdictStages(table)
+        flows = try FlowLookup(flows: 10_240, isShared: false, isStrict: false)
         let cBase = pages(total * size)
         self.cBase = cBase
         for base in [swift.base, cBase] {
@@ -162,6 +165,8 @@ final class Path {
             left -= n
             switch stage {
             case .rings, .worker, .looked, .sampled: through &+= turn(implementation, stage, n)
+            // It has no twin in C.
+            case .flow: through &+= implementation == .swift ? flows.run(batches: 1, of: n, tracks: true) : n
             case .parse, .keys, .lookup, .verdict:
                 if at + n > WorkerInMemory.frameCount { at = 0 }
                 through &+= part(implementation, stage, n)
@@ -316,7 +321,7 @@ private func table(rules: Int, traffic: Traffic, rounds: Int, count: Int) throws
     path.prepareKeys()
     print("\n\(rules) rules, frames: \(traffic.rawValue); ns a frame, medians of \(rounds) interleaved rounds of \(count) frames")
     print("                            burst      Swift          C   Swift : C (median of rounds)")
-    for stage in Stage.allCases {
+    for stage in Stage.allCases where stage != .flow {
         for burst in [1, 8, 32, 64] {
             var swift: [Double] = [], c: [Double] = []
             for round in 0...rounds {

@@ -29,7 +29,7 @@ public struct FlowView: BitwiseCopyable {
     /// Whether several workers use it.
     let isShared: Bool
 
-    static let bucketsPerBlock = 512
+    static let bucketsPerBlock = 1 << 9
     static let slotsPerBucket = 8
     static let slotsPerBlock = bucketsPerBlock * slotsPerBucket
     static let lockStride = 64
@@ -130,28 +130,29 @@ public struct FlowCounts: BitwiseCopyable, Sendable {
     }
 }
 
-/// Where a key may lie.
+/// Where a key may lie: two buckets of one block, and what its tags look like there. 24 bytes.
 struct FlowPlace: BitwiseCopyable {
     let view: UnsafePointer<FlowView>
-    let hash: UInt64
+    /// Never the same.
+    private let buckets: (UInt32, UInt32)
+    /// The tag in every byte.
+    private let pattern: UInt64
 
     @inline(__always)
     init(_ hash: UInt64, _ view: UnsafePointer<FlowView>) {
         self.view = view
-        self.hash = hash
+        let base = UInt32(truncatingIfNeeded: scaled(hash, view.pointee.blockCount)) &* UInt32(FlowView.bucketsPerBlock)
+        // From low bits; the block was cut from the high ones.
+        let low = UInt32(truncatingIfNeeded: hash)
+        buckets = (base &+ (low & 511), base &+ ((low &+ 1 &+ (low &>> 16 & 255)) & 511))
+        let byte = UInt64(low &>> 24)
+        pattern = Self.ones(byte == 0 ? 1 : byte)
     }
 
-    @inline(__always) var block: Int { Int(truncatingIfNeeded: scaled(hash, view.pointee.blockCount)) }
-    // From low bits; the block was cut from the high ones.
-    @inline(__always) var first: Int { Int(truncatingIfNeeded: hash & 511) &+ block &* FlowView.bucketsPerBlock }
-    /// Never the same as the first.
-    @inline(__always) var second: Int {
-        Int(truncatingIfNeeded: (hash &+ 1 &+ (hash &>> 16 & 255)) & 511) &+ block &* FlowView.bucketsPerBlock
-    }
-    @inline(__always) var tag: UInt64 {
-        let byte = hash &>> 24 & 0xFF
-        return byte == 0 ? 1 : byte
-    }
+    @inline(__always) var first: Int { Int(buckets.0) }
+    @inline(__always) var second: Int { Int(buckets.1) }
+    @inline(__always) var block: Int { Int(buckets.0 &>> 9) }
+    @inline(__always) var tag: UInt64 { pattern & 0xFF }
 
     @inline(__always)
     func tags(_ bucket: Int) -> UnsafeMutablePointer<Atomic<UInt64>> { view.pointee.tags + bucket }
@@ -168,7 +169,7 @@ struct FlowPlace: BitwiseCopyable {
 
     @inline(__always)
     func matches(_ bucket: Int) -> UInt64 {
-        Self.zeroBytes(tags(bucket).pointee.load(ordering: .relaxed) ^ Self.ones(tag))
+        Self.zeroBytes(tags(bucket).pointee.load(ordering: .relaxed) ^ pattern)
     }
 
     @inline(__always)
@@ -276,22 +277,20 @@ extension FlowSlot {
     }
 }
 
-extension FlowView {
-    /// Looks at a lock before giving up. Its holder has some ten nanoseconds of work, unless its processor was taken from it.
-    private static let patience = 2000
-
+/// By its address: the view itself is larger than what a lock needs of it.
+extension UnsafePointer<FlowView> {
     @inline(__always)
     private func word(_ block: Int) -> UnsafeMutablePointer<Atomic<UInt32>> {
-        (locks + block &* Self.lockStride).assumingMemoryBound(to: Atomic<UInt32>.self)
+        (pointee.locks + block &* FlowView.lockStride).assumingMemoryBound(to: Atomic<UInt32>.self)
     }
 
     /// - Returns: false if another worker keeps it.
     @inline(__always)
-    func lock(_ block: Int) -> Bool { isShared ? lockShared(block) : true }
+    func lock(_ block: Int) -> Bool { pointee.isShared ? lockShared(block) : true }
 
     @inline(never)
     private func lockShared(_ block: Int) -> Bool {
-        for _ in 0..<Self.patience {
+        for _ in 0..<lockPatience {
             if word(block).pointee.load(ordering: .relaxed) == 0,
                 word(block).pointee.exchange(1, ordering: .acquiring) == 0
             { return true }
@@ -302,9 +301,14 @@ extension FlowView {
 
     @inline(__always)
     func unlock(_ block: Int) {
-        if isShared { word(block).pointee.store(0, ordering: .releasing) }
+        if pointee.isShared { word(block).pointee.store(0, ordering: .releasing) }
     }
+}
 
+/// Looks at a lock before giving up. Its holder has some ten nanoseconds of work, unless its processor was taken from it.
+private let lockPatience = 2000
+
+extension UnsafePointer<FlowView> {
     /// Forgets what is over in one bucket, so that the count of flows stays true: called now and then.
     ///
     /// - Parameter position: any number; each worker counts its own up.
@@ -312,21 +316,25 @@ extension FlowView {
     @_noLocks @_noAllocation
     #endif
     public func sweep(_ position: UInt64, _ now: FlowTick, _ counts: UnsafeMutablePointer<FlowCounts>) {
-        let bucket = Int(truncatingIfNeeded: position % bucketCount)
-        let block = bucket / Self.bucketsPerBlock
-        guard tags[bucket].load(ordering: .relaxed) != 0, lock(block) else { return }
-        var word = tags[bucket].load(ordering: .relaxed)
-        for slot in 0..<Self.slotsPerBucket {
+        let bucket = Int(truncatingIfNeeded: position % pointee.bucketCount)
+        let block = bucket / FlowView.bucketsPerBlock
+        let tags = pointee.tags + bucket
+        guard tags.pointee.load(ordering: .relaxed) != 0, lock(block) else { return }
+        var word = tags.pointee.load(ordering: .relaxed)
+        for slot in 0..<FlowView.slotsPerBucket {
             let mask = 0xFF &<< UInt64(truncatingIfNeeded: slot &* 8)
-            if word & mask != 0, self.slot(bucket &* Self.slotsPerBucket &+ slot).isOver(now) {
+            if word & mask != 0, pointee.slot(bucket &* FlowView.slotsPerBucket &+ slot).isOver(now) {
                 word &= ~mask
                 counts.pointee.ended &+= 1
             }
         }
-        tags[bucket].store(word, ordering: .relaxed)
+        tags.pointee.store(word, ordering: .relaxed)
         unlock(block)
     }
 
+}
+
+extension FlowView {
     /// How many buckets there are to sweep.
     public var bucketCount: UInt64 { blockCount &* UInt64(Self.bucketsPerBlock) }
 }

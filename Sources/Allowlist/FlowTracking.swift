@@ -11,7 +11,7 @@ import Frames
 /// Working memory of one worker.
 public struct FlowScratch: BitwiseCopyable {
     let keys: UnsafeMutablePointer<FlowKey>
-    let hashes: UnsafeMutablePointer<UInt64>
+    let places: UnsafeMutablePointer<FlowPlace>
     let list: UnsafeMutablePointer<UInt8>
     /// By place in `list`: whether the frame's source is the greater endpoint.
     let senders: UnsafeMutablePointer<UInt8>
@@ -25,7 +25,7 @@ public final class FlowMemory {
 
     public init() {
         scratch = FlowScratch(
-            keys: memory.allocate(FlowKey.self, count: burstCapacity), hashes: memory.allocate(UInt64.self, count: burstCapacity),
+            keys: memory.allocate(FlowKey.self, count: burstCapacity), places: memory.allocate(FlowPlace.self, count: burstCapacity),
             list: memory.allocate(UInt8.self, count: burstCapacity), senders: memory.allocate(UInt8.self, count: burstCapacity),
             counts: memory.allocate(FlowCounts.self, count: 1))
         scratch.counts.initialize(to: FlowCounts())
@@ -63,7 +63,7 @@ public func trackBurst(
     verdicts: UnsafeMutablePointer<Verdict>
 ) {
     // In registers: see `judgeBurst`.
-    let list = scratch.list, keys = scratch.keys, hashes = scratch.hashes, senders = scratch.senders
+    let list = scratch.list, keys = scratch.keys, places = scratch.places, senders = scratch.senders
     let version = UInt32(truncatingIfNeeded: table.pointee.version), now = clock.now
     let seed = flows.pointee.seed
     let expectsData = table.pointee.expectingCount > 0, holdsWindows = table.pointee.holdsWindows
@@ -80,22 +80,22 @@ public func trackBurst(
         } else {
             continue
         }
-        let hash = keys[n].hash(seed)
-        hashes[n] = hash
+        let place = FlowPlace(keys[n].hash(seed), flows)
+        place.prefetchTags()
+        places[n] = place
         list[n] = UInt8(truncatingIfNeeded: i)
-        FlowPlace(hash, flows).prefetchTags()
         n &+= 1
     }
     for k in 0..<n {
         let isTCP = headers[Int(list[k])].ipProtocol == .tcp
-        FlowPlace(hashes[k], flows).prefetchEntry(withHalves: holdsWindows || !isTCP)
+        places[k].prefetchEntry(withHalves: holdsWindows || !isTCP)
     }
     for k in 0..<n {
         let i = Int(list[k])
-        let place = FlowPlace(hashes[k], flows)
+        let place = places[k]
         // All but a few in a thousand: a segment of a connection that is established, under the table that let the last one pass.
         if verdicts[i].cause == .none, headers[i].ipProtocol == .tcp, headers[i].marks.isEmpty,
-            headers[i].tcpFlags.rawValue & TCPFlags.turning.rawValue == 0, flows.pointee.lock(place.block)
+            headers[i].tcpFlags.rawValue & TCPFlags.turning.rawValue == 0, flows.lock(place.block)
         {
             if let slot = place.find(keys + k), slot.entry.pointee.version == version, !slot.isOver(now),
                 slot.entry.pointee.stage == .established && !holdsWindows
@@ -103,24 +103,24 @@ public func trackBurst(
             {
                 // Most find the time they would write.
                 if slot.entry.pointee.lastSeen != now.rawValue { slot.entry.pointee.lastSeen = now.rawValue }
-                flows.pointee.unlock(place.block)
-                if expectsData { noteControl(table, flows, keys + k, hashes[k], frames, available, headers, i, Int(senders[k]), clock, scratch, verdicts) }
+                flows.unlock(place.block)
+                if expectsData { noteControl(table, flows, keys + k, places + k, frames, available, headers, i, Int(senders[k]), clock, scratch, verdicts) }
                 continue
             }
-            flows.pointee.unlock(place.block)
+            flows.unlock(place.block)
         }
-        track(table, flows, keys + k, hashes[k], frames, available, headers, i, Int(senders[k]), clock, scratch, verdicts)
+        track(table, flows, keys + k, places + k, frames, available, headers, i, Int(senders[k]), clock, scratch, verdicts)
     }
 }
 
 @inline(never)
 private func track(
-    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ hash: UInt64,
+    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ place: UnsafePointer<FlowPlace>,
     _ frames: UnsafePointer<UnsafeRawPointer>, _ available: UnsafePointer<UInt32>, _ headers: UnsafePointer<FrameHeaders>, _ i: Int,
     _ sender: Int, _ clock: FlowClock, _ scratch: FlowScratch, _ verdicts: UnsafeMutablePointer<Verdict>
 ) {
     let flow = Flow(
-        table: table, flows: flows, key: key, place: FlowPlace(hash, flows), frame: frames[i], available: Int(available[i]),
+        table: table, flows: flows, key: key, place: place.pointee, frame: frames[i], available: Int(available[i]),
         headers: headers + i, sender: sender, clock: clock, counts: scratch.counts)
     let verdict = verdicts + i
     let cause = verdict.pointee.cause
@@ -136,14 +136,14 @@ private func track(
 /// A segment of an established connection, where some rule expects data connections beside its own.
 @inline(never)
 private func noteControl(
-    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ hash: UInt64,
+    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ place: UnsafePointer<FlowPlace>,
     _ frames: UnsafePointer<UnsafeRawPointer>, _ available: UnsafePointer<UInt32>, _ headers: UnsafePointer<FrameHeaders>, _ i: Int,
     _ sender: Int, _ clock: FlowClock, _ scratch: FlowScratch, _ verdicts: UnsafeMutablePointer<Verdict>
 ) {
     let rule = table.pointee.flowRules + Int(verdicts[i].rule)
     guard rule.pointee.expectsData else { return }
     Flow(
-        table: table, flows: flows, key: key, place: FlowPlace(hash, flows), frame: frames[i], available: Int(available[i]),
+        table: table, flows: flows, key: key, place: place.pointee, frame: frames[i], available: Int(available[i]),
         headers: headers + i, sender: sender, clock: clock, counts: scratch.counts
     ).noteCompanion(rule, isReply: verdicts[i].isReply)
 }
@@ -253,7 +253,7 @@ struct Flow {
     @inline(__always)
     func allowed(_ verdict: UnsafeMutablePointer<Verdict>) {
         let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
-        guard flows.pointee.lock(place.block) else { return contended(verdict) }
+        guard flows.lock(place.block) else { return contended(verdict) }
         var entry = place.find(key)
         if let found = entry, found.isOver(clock.now) || isCut(found, rule) { entry = nil }
         let cause: Cause
@@ -264,7 +264,7 @@ struct Flow {
         } else {
             cause = exchange(entry, rule, isReply: verdict.pointee.isReply)
         }
-        flows.pointee.unlock(place.block)
+        flows.unlock(place.block)
         if cause != .none {
             verdict.pointee.cause = cause
             return
@@ -385,8 +385,8 @@ struct Flow {
     private func noteFragment(_ verdict: UnsafeMutablePointer<Verdict>) {
         var key = datagramKey(headers)
         let place = FlowPlace(key.hash(flows.pointee.seed), flows)
-        guard flows.pointee.lock(place.block) else { return }
-        defer { flows.pointee.unlock(place.block) }
+        guard flows.lock(place.block) else { return }
+        defer { flows.unlock(place.block) }
         let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
         guard let entry = make(&key, place, rule, .fragments, FlowTimeouts.fragments) else { return }
         let fragment = headers.pointee.fragment
@@ -399,8 +399,8 @@ struct Flow {
     /// Passes in order and without overlap only: stacks differ in what they make of anything else (RFC 5722, T. Ptacek 1998).
     @inline(never)
     func laterFragment(_ verdict: UnsafeMutablePointer<Verdict>) {
-        guard flows.pointee.lock(place.block) else { return contended(verdict) }
-        defer { flows.pointee.unlock(place.block) }
+        guard flows.lock(place.block) else { return contended(verdict) }
+        defer { flows.unlock(place.block) }
         // Of another version the rule's number would mean another rule.
         guard let entry = place.find(key), !entry.isOver(clock.now),
             entry.pointee.version == UInt32(truncatingIfNeeded: table.pointee.version)
@@ -425,8 +425,8 @@ struct Flow {
     func noteCompanion(_ rule: UnsafePointer<FlowRule>, isReply: Bool) {
         var (key, sender) = companionKey()
         let place = FlowPlace(key.hash(flows.pointee.seed), flows)
-        guard flows.pointee.lock(place.block) else { return }
-        defer { flows.pointee.unlock(place.block) }
+        guard flows.lock(place.block) else { return }
+        defer { flows.unlock(place.block) }
         var known = place.find(&key)
         if let found = known, found.isOver(clock.now) { known = nil }
         guard let entry = known ?? make(&key, place, rule, .companion, FlowTimeouts.companion) else { return }
@@ -453,8 +453,8 @@ struct Flow {
         if headers.pointee.tcpFlags.opensConnection {
             guard let number = companionsRule() else { return }
             let rule = table.pointee.flowRules + number
-            guard flows.pointee.lock(place.block) else { return contended(verdict) }
-            defer { flows.pointee.unlock(place.block) }
+            guard flows.lock(place.block) else { return contended(verdict) }
+            defer { flows.unlock(place.block) }
             var entry = place.find(key)
             if let found = entry, found.isOver(clock.now) { entry = nil }
             let cause = tcp(entry, rule, isReply: false)
@@ -462,8 +462,8 @@ struct Flow {
             verdict.pointee = Verdict(rule: UInt32(truncatingIfNeeded: number), cause: cause, isReply: false)
             return
         }
-        guard flows.pointee.lock(place.block) else { return contended(verdict) }
-        defer { flows.pointee.unlock(place.block) }
+        guard flows.lock(place.block) else { return contended(verdict) }
+        defer { flows.unlock(place.block) }
         guard let entry = place.find(key), entry.pointee.marks.contains(.isExpected), !entry.isOver(clock.now),
             let number = table.pointee.expectingRule(entry.pointee.rule)
         else { return }
@@ -478,8 +478,8 @@ struct Flow {
         guard headers.pointee.destinationPort.rawValue >= 1024 else { return nil }
         var (key, sender) = companionKey()
         let place = FlowPlace(key.hash(flows.pointee.seed), flows)
-        guard flows.pointee.lock(place.block) else { return nil }
-        defer { flows.pointee.unlock(place.block) }
+        guard flows.lock(place.block) else { return nil }
+        defer { flows.unlock(place.block) }
         guard let entry = place.find(&key), !entry.isOver(clock.now), let number = table.pointee.expectingRule(entry.pointee.rule),
             entry.client == sender || headers.pointee.sourcePort.rawValue == 20
         else { return nil }

@@ -130,7 +130,7 @@ struct Worker: ~Copyable {
     mutating func tell(_ nanoseconds: UInt64) {
         clock.now = FlowTick(nanoseconds: nanoseconds)
         guard keepsFlows else { return }
-        flowView.pointee.sweep(sweepPosition, clock.now, flowScratch.counts)
+        flowView.sweep(sweepPosition, clock.now, flowScratch.counts)
         sweepPosition &+= 1
         counters.set(flowScratch.counts.pointee)
     }
@@ -145,7 +145,7 @@ struct Worker: ~Copyable {
     mutating func sweepSome() {
         guard keepsFlows else { return }
         for _ in 0..<min(flowView.pointee.bucketCount, 512) {
-            flowView.pointee.sweep(sweepPosition, clock.now, flowScratch.counts)
+            flowView.sweep(sweepPosition, clock.now, flowScratch.counts)
             sweepPosition &+= 1
         }
         counters.set(flowScratch.counts.pointee)

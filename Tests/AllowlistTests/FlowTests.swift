@@ -51,7 +51,7 @@ final class FlowBed {
     }
 
     func sweepAll() {
-        for position in 0..<flows.view.pointee.bucketCount { flows.view.pointee.sweep(position, tick(seconds), memory.scratch.counts) }
+        for position in 0..<flows.view.pointee.bucketCount { flows.view.sweep(position, tick(seconds), memory.scratch.counts) }
     }
 }
 
@@ -274,7 +274,7 @@ private let strict = FlowOptions(isStrict: true)
                     }
                     // A reply may come before its request; nothing else may be denied.
                     if !verdict.isAllowed, !(isReply && isUDP && verdict.cause == .replyUnasked), verdict.cause != .flowTableFull { count += 1 }
-                    if round % 16 == 0 { view.pointee.sweep(UInt64(round / 16), clock.now, memory.scratch.counts) }
+                    if round % 16 == 0 { view.sweep(UInt64(round / 16), clock.now, memory.scratch.counts) }
                 }
                 wrong[worker] = count
                 made[worker] = memory.scratch.counts.pointee.made &- memory.scratch.counts.pointee.ended

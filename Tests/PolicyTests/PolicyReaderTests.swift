@@ -87,6 +87,12 @@ private let example = """
         ("services.s = [\"tcp/0\"]", "p.toml:2:15: error: port out of range in \"tcp/0\"; ports are 1 to 65535"),
         ("services.s = [\"gre/5\"]", "p.toml:2:15: error: gre has no ports; write \"gre/any\""),
         ("services.s = \"tcp/9-5\"", "p.toml:2:14: error: the range in \"tcp/9-5\" runs backwards; write \"5-9\""),
+        ("state = 3", "p.toml:2:9: error: state must be a table, not an integer; write [state]"),
+        ("state.flows = -1", "p.toml:2:15: error: state.flows must be a number from 0 to 16777216, not an integer"),
+        ("state.tcp = \"strikt\"", "p.toml:2:13: error: unknown tcp \"strikt\"; did you mean \"strict\"?"),
+        ("state.reply_s = 0", "p.toml:2:17: error: reply_s must be a number from 1 to 86400, not an integer"),
+        ("on_failure.flow_table_full = \"opn\"", "p.toml:2:30: error: unknown on_failure.flow_table_full \"opn\"; did you mean \"open\"?"),
+        ("devices.a = { addresses = [\"10.0.0.1\"], side = \"up\" }", "p.toml:2:48: error: unknown side \"up\"; use \"inside\" or \"outside\": where the device is"),
         ("allow = 3", "p.toml:2:9: error: allow must be a list of tables, not an integer; write [[allow]]"),
     ])
     func oneMistakeOneFinding(line: String, finding: String) {
@@ -103,6 +109,7 @@ private let example = """
         ("service = \"tcp/5000\"\nexpires = 2027-01-01", "expires must name an instant, not a date without a time; e.g. 2027-01-01T00:00:00Z"),
         ("service = \"tcp/5000\"\nexpires = 2020-01-01T00:00:00Z", "rule \"r\" has expired: it can never match; remove it, or set a new date"),
         ("service = \"icmpv6/echo\"", "rule \"r\" can never match: its services are not of the addresses' IP family; write icmp/… for both families"),
+        ("service = \"udp/53\"\nftp_data = true", "rule \"r\" has ftp_data, but no TCP service; add service = \"ftp\""),
         ("service = \"tcp/5000\"\nport = 3", "unknown key \"port\" in a rule; known keys: id, from, to, service, purpose, owner, vlan, side, mode, expires, tcp, midstream, reply_s, ftp_data"),
     ])
     func oneMistakeInARule(fields: String, message: String) {

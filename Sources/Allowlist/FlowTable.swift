@@ -6,7 +6,7 @@
 //     entries   │ 4096 × 64 bytes   │ 4096 × 64 bytes   │
 //     halves    │ 4096 × 32 bytes   │ 4096 × 32 bytes   │
 //
-// A key's hash picks one block and two of its buckets; a flow lies in the first, or in the second where the first was full. Of a
+// A key's hash picks one block and two of its buckets; a flow lies in the one that was emptier. Of a
 // bucket the eight tags (a byte of the hash each, 0: free) are compared in one word, and only what fits is looked at. Tags lie
 // together, so that those of a million flows stay in the cache. Because both buckets lie in one block, one lock guards everything
 // a frame touches. It is taken only where several workers share the table: the two directions of a flow need not meet in
@@ -205,18 +205,20 @@ struct FlowPlace: BitwiseCopyable {
         return nil
     }
 
-    /// A slot for a new flow: a free one, else one whose flow is over or can move to its other bucket,
+    /// A slot for a new flow: a free one in the emptier bucket, else one whose flow is over or can move to its other bucket,
     /// else the oldest tentative one.
     ///
     /// - Returns: its entry, to be written at once; nil if every flow in both buckets is established.
     @inline(never)
     func makeRoom(_ now: FlowTick, _ counts: UnsafeMutablePointer<FlowCounts>) -> FlowSlot? {
-        for i in 0..<2 {
-            let bucket = i == 0 ? first : second
-            let free = Self.freeBytes(tags(bucket).pointee.load(ordering: .relaxed))
-            if free == 0 { continue }
+        let free = (
+            Self.freeBytes(tags(first).pointee.load(ordering: .relaxed)), Self.freeBytes(tags(second).pointee.load(ordering: .relaxed))
+        )
+        if free.0 | free.1 != 0 {
+            // The emptier one, so that few are ever full.
+            let takesFirst = free.0.nonzeroBitCount >= free.1.nonzeroBitCount
             counts.pointee.made &+= 1
-            return claim(bucket, free.trailingZeroBitCount &>> 3)
+            return claim(takesFirst ? first : second, (takesFirst ? free.0 : free.1).trailingZeroBitCount &>> 3)
         }
         var oldest: (bucket: Int, slot: Int, age: UInt32)?
         for i in 0..<2 &* FlowView.slotsPerBucket {

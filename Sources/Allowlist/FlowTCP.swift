@@ -240,7 +240,12 @@ extension Flow {
             let (cause, isSettled) = young(entry, rule, segment)
             if isSettled { return cause }
         } else if !rule.pointee.isStrict {
-            if entry.pointee.stage == .held { entry.pointee.stage = .established }
+            // Without windows a FIN or a RST may have been forged, and its receiver did not believe it: who still has something to
+            // say has not ended.
+            if entry.pointee.stage != .established, entry.pointee.stage == .held || segment.length > 0 && !flags.contains(.fin) {
+                entry.pointee.marks.remove(.bothEnded)
+                establish(entry, rule)
+            }
         } else if entry.pointee.stage == .established || !isInWindow(entry, segment) {
             // Nobody watched for a while, or the rule has become strict: what is said now counts.
             guard entry.pointee.stage == .established || clock.isGrace else { return .tcpWindow }

@@ -184,7 +184,7 @@ final class WorkerThread: @unchecked Sendable {
             let called = heartbeat.last
             let woken = heartbeat.beat()
             worker.pointee.tell(woken)
-            if called != 0, woken &- called > unwatched.load(ordering: .relaxed) { worker.pointee.beginGrace(woken) }
+            if called != 0, woken > called, woken &- called > unwatched.load(ordering: .relaxed) { worker.pointee.beginGrace(woken) }
             published.goOnline()
             worker.pointee.retryStuckPorts()
         }

@@ -653,6 +653,22 @@ private let strict = FlowOptions(isStrict: true)
         #expect(bed.cause(FrameBuilder.udpFrame(from: [10, 3, 1, 21], to: [10, 3, 0, 10], 53, 40002), from: .inside) == "reply-unasked")
     }
 
+    /// Without windows nobody can tell a forged end from a true one; the connection that goes on all the same is not forgotten.
+    @Test func aForgedEndDoesNotEndALooseConnection() throws {
+        let bed = try FlowBed([flowRule([tcp(5000)], FlowOptions(picksUp: false))])
+        var wire = Wire()
+        wire.open(bed)
+        for flags in [.rst, [.rst, .ack], [.fin, .ack]] as [TCPFlags] {
+            #expect(bed.cause(wire.segment(fromClient: false, flags, seq: 1, ack: 1), from: .inside) == "")
+            #expect(bed.cause(wire.segment(fromClient: true, flags, seq: 1, ack: 1)) == "")
+            wire.say(bed, fromClient: true, 10)
+            // Longer than any ended connection is remembered.
+            bed.seconds += 1000
+            wire.say(bed, fromClient: true, 10)
+            wire.say(bed, fromClient: false, 10)
+        }
+    }
+
     /// Hostile segments of every kind, at random: whatever they do, the honest conversation beside them goes on.
     @Test func aForgerShutsNobodyOut() throws {
         let bed = try FlowBed([flowRule([tcp(5000)], strict)])

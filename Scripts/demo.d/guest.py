@@ -25,7 +25,7 @@ PROCESSORS = QUEUES = 3
 VIRTQUEUE_FRAMES = 256
 MEMORY_MIB = 1152
 # virtio_net sends its header for zero copy from a variable of the module, whose
-# address Linux (6.13 to 7.3 at least) takes for one of directly mapped memory:
+# address Linux (seen in 6.18) takes for one of directly mapped memory:
 # the device reads other memory, by its content some frames or all get lost.
 # Without address randomization that is just above 1 GiB: memory that is there,
 # zero as the header has to be, and that nobody is to use.

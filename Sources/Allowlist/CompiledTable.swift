@@ -25,7 +25,7 @@ public struct TableView: BitwiseCopyable {
     /// Rules whose flows may be accompanied: `expectingCount` numbers.
     let expecting: UnsafePointer<UInt32>
     let expectingCount: Int
-    /// Whether any rule is strict, so that windows are followed.
+    /// Whether windows are followed for any rule.
     let holdsWindows: Bool
     /// Whether flows that find no room pass on the rules' word alone.
     let fullPasses: Bool

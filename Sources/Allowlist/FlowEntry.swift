@@ -74,6 +74,22 @@ struct FlowKey: BitwiseCopyable {
     }
 }
 
+/// The port of the bridge that an endpoint sends by. A flow that crosses has its endpoints on different sides: what one wire says
+/// for both is forged.
+struct FlowSide: BitwiseCopyable, Equatable {
+    let rawValue: UInt8
+
+    @inline(__always) init(rawValue: UInt8) { self.rawValue = rawValue }
+    @inline(__always) static var unknown: FlowSide { FlowSide(rawValue: 0) }
+    /// - Parameter side: nil: a capture does not say.
+    @inline(__always) init(_ side: Side?) { rawValue = side == nil ? 0 : side == .inside ? 1 : 2 }
+
+    /// Both known, and the same.
+    @inline(__always) func isSame(_ other: FlowSide) -> Bool { rawValue != 0 && rawValue == other.rawValue }
+    /// Both known, and not the same.
+    @inline(__always) func isOther(_ other: FlowSide) -> Bool { rawValue != 0 && other.rawValue != 0 && rawValue != other.rawValue }
+}
+
 /// How far a flow has come.
 enum FlowStage: UInt8 {
     /// UDP, ICMP and others: asked; answered.
@@ -92,9 +108,10 @@ enum FlowStage: UInt8 {
 
 /// One direction of a TCP connection, after G. van Rooij, "Real Stateful TCP Packet Filtering in IP Filter" (2000).
 struct TCPHalf: BitwiseCopyable {
-    /// Sequence number behind the last byte sent. Other protocols: the tick of the last request; fragments: where the next begins.
+    /// Sequence number behind the last byte sent. Other protocols: the tick of the last request from the inside (or from no known
+    /// side), 0: none; fragments: where the next begins.
     var end: UInt32
-    /// The furthest that the other side's window allows.
+    /// The furthest that the other side's window allows. Other protocols: the tick of the last request from the outside.
     var limit: UInt32
     /// The largest window this side has offered, scaled.
     var window: UInt32
@@ -141,8 +158,8 @@ struct FlowEntry: BitwiseCopyable {
     var timeout: UInt32
     var stage: FlowStage
     var marks: FlowMarks
-    /// Window scales of the lesser and the greater endpoint.
-    var scales: (UInt8, UInt8)
+    /// Of the lesser and the greater endpoint: window scale in the low four bits (15: none offered), side above (`FlowSide`).
+    var ends: (UInt8, UInt8)
     /// Sequence number of an unanswered SYN.
     var synSequence: UInt32
 
@@ -165,12 +182,25 @@ struct FlowSlot: BitwiseCopyable {
     func half(_ endpoint: Int) -> UnsafeMutablePointer<TCPHalf> { halves + endpoint }
 
     @inline(__always)
-    func scale(_ endpoint: Int) -> UInt32 { UInt32(endpoint == 0 ? pointee.scales.0 : pointee.scales.1) }
+    private func end(_ endpoint: Int) -> UInt8 { endpoint == 0 ? pointee.ends.0 : pointee.ends.1 }
 
     @inline(__always)
-    func setScale(_ endpoint: Int, _ scale: UInt8) {
-        if endpoint == 0 { pointee.scales.0 = scale } else { pointee.scales.1 = scale }
+    private func setEnd(_ endpoint: Int, _ value: UInt8) {
+        if endpoint == 0 { pointee.ends.0 = value } else { pointee.ends.1 = value }
     }
+
+    @inline(__always)
+    func scale(_ endpoint: Int) -> UInt32 { UInt32(end(endpoint) & 15) }
+
+    @inline(__always)
+    func setScale(_ endpoint: Int, _ scale: UInt8) { setEnd(endpoint, end(endpoint) & 0xF0 | scale & 15) }
+
+    /// Where the endpoint was seen to send from.
+    @inline(__always)
+    func side(_ endpoint: Int) -> FlowSide { FlowSide(rawValue: end(endpoint) &>> 4) }
+
+    @inline(__always)
+    func setSide(_ endpoint: Int, _ side: FlowSide) { setEnd(endpoint, end(endpoint) & 15 | side.rawValue &<< 4) }
 
     @inline(__always) var client: Int { pointee.marks.contains(.clientIsGreater) ? 1 : 0 }
 

@@ -41,19 +41,15 @@ struct FlowRule: BitwiseCopyable {
 
     @inline(__always) var isStrict: Bool { flags & 1 != 0 }
     @inline(__always) var picksUp: Bool { flags & 2 != 0 }
+    /// Also where it is not strict but takes nothing up: what it forgets by a forged end does not come back.
+    @inline(__always) var followsWindows: Bool { flags & 3 != 2 }
     @inline(__always) var expectsData: Bool { flags & 4 != 0 }
 }
 
 /// Since when each rule of a policy has been there without a break. Kept by whoever applies policies.
 public struct RuleHistory: Sendable {
-    private var known: [RuleIdentity: (number: UInt32, since: UInt64)] = [:]
+    private var known: [String: (rule: AllowRule, mark: RuleMark)] = [:]
     private var last: UInt32 = 0
-
-    /// What makes a rule another rule: all it says.
-    private struct RuleIdentity: Hashable {
-        let name: String
-        let rule: AllowRule
-    }
 
     public init() {}
 
@@ -61,7 +57,8 @@ public struct RuleHistory: Sendable {
     public func marks(of rules: [AllowRule], names: [String], version: UInt64) -> [RuleMark] {
         var fresh = last
         return zip(rules, names).map { rule, name in
-            if let known = known[RuleIdentity(name: name, rule: rule)] { return RuleMark(identity: known.number, since: known.since) }
+            // One that allows all it did before, and perhaps more, goes on.
+            if let known = known[name], rule.covers(known.rule) { return known.mark }
             fresh &+= 1
             return RuleMark(identity: fresh, since: version)
         }
@@ -71,9 +68,22 @@ public struct RuleHistory: Sendable {
     public mutating func note(_ rules: [AllowRule], names: [String], _ marks: [RuleMark]) {
         known.removeAll(keepingCapacity: true)
         for (index, mark) in marks.enumerated() {
-            known[RuleIdentity(name: names[index], rule: rules[index])] = (mark.identity, mark.since)
+            known[names[index]] = (rules[index], mark)
             last = max(last, mark.identity)
         }
+    }
+}
+
+extension AllowRule {
+    /// Whether every conversation of `old` is one of this rule's, as far as the sets themselves tell.
+    fileprivate func covers(_ old: AllowRule) -> Bool {
+        if clients == old.clients, servers == old.servers, services == old.services, vlans == old.vlans, clientSide == old.clientSide {
+            return true
+        }
+        return (clientSide == nil || clientSide == old.clientSide)
+            && (vlans.isEmpty || !old.vlans.isEmpty && Set(old.vlans).isSubset(of: vlans))
+            && Set(old.clients).isSubset(of: clients) && Set(old.servers).isSubset(of: servers)
+            && Set(old.services).isSubset(of: services)
     }
 }
 

@@ -51,6 +51,8 @@ private func isAfter(_ a: UInt32, _ b: UInt32) -> Bool { Int32(bitPattern: a &- 
 
 /// The largest shift of a window (RFC 7323 2.3): what is assumed where the SYNs were not seen.
 private let largestScale: UInt8 = 14
+/// None was offered.
+private let noScale: UInt8 = 15
 
 /// An ACK may lag behind by a window, or by this where the window is smaller (MAXACKWINDOW of van Rooij and Linux).
 private let leastAckWindow: UInt32 = 66000
@@ -112,8 +114,13 @@ extension Flow {
     private func open(_ known: FlowSlot?, _ rule: UnsafePointer<FlowRule>, _ segment: Segment) -> Cause {
         if let known {
             switch known.pointee.stage {
-            case .opening where known.client == sender, .closing, .reset: break
+            // Nothing is settled yet, or everything is over.
+            case .opening, .pickedUp, .closing, .reset: break
+            // The same SYN again: its answer was lost behind us.
+            case .accepted where known.client == sender && segment.end == known.half(sender).pointee.end: return .none
             default:
+                // Of an endpoint that is on the other side it is forged, and its answer will not be believed.
+                if known.side(sender).isOther(side) { return .none }
                 // It may be forged, or a client that has forgotten: what there is stays until the server answers it (RFC 5961 4).
                 known.pointee.synSequence = segment.sequence
                 known.pointee.marks.insert(.hasSYN)
@@ -129,10 +136,11 @@ extension Flow {
         entry.pointee.marks.insert(.seen(sender))
         entry.pointee.marks.insert(.hasSYN)
         if sender == 1 { entry.pointee.marks.insert(.clientIsGreater) }
+        entry.setSide(sender, side)
         entry.pointee.synSequence = segment.sequence
         entry.half(sender).pointee = TCPHalf(
             end: segment.end, limit: segment.end, window: max(segment.window, 1), acknowledged: 0)
-        entry.setScale(sender, scaleOffered() ?? UInt8.max)
+        entry.setScale(sender, scaleOffered() ?? noScale)
     }
 
     /// A SYN-ACK: it must answer a SYN, or repeat what it answered before.
@@ -140,6 +148,10 @@ extension Flow {
         guard let entry else {
             let isExcused = rule.pointee.picksUp && clock.isGrace || mayHaveFoundNoRoom
             return isExcused ? .none : .synAckUnasked
+        }
+        // Who asks and answers by one wire is a forger.
+        if entry.side(receiver).isSame(side) || entry.pointee.stage != .opening && entry.pointee.stage != .pickedUp && entry.side(sender).isOther(side) {
+            return .synAckUnasked
         }
         // A SYN may carry data (RFC 7413); all or none of it is acknowledged.
         let first = entry.pointee.synSequence &+ 1
@@ -149,11 +161,12 @@ extension Flow {
             entry.pointee.stage = .accepted
             entry.pointee.marks.remove(.hasSYN)
             entry.pointee.marks.insert(.seen(sender))
+            entry.setSide(sender, side)
             entry.half(sender).pointee = TCPHalf(
                 end: segment.end, limit: segment.end, window: max(segment.window, 1), acknowledged: segment.acknowledgement)
             // Both must have offered a scale, or neither has one (RFC 7323 1.3).
-            let theirs = scaleOffered() ?? UInt8.max, ours = UInt8(truncatingIfNeeded: entry.scale(receiver))
-            let isScaled = theirs != UInt8.max && ours != UInt8.max
+            let theirs = scaleOffered() ?? noScale, ours = UInt8(truncatingIfNeeded: entry.scale(receiver))
+            let isScaled = theirs != noScale && ours != noScale
             entry.setScale(sender, isScaled ? theirs : 0)
             entry.setScale(receiver, isScaled ? ours : 0)
             // Windows in SYNs are never scaled.
@@ -187,7 +200,13 @@ extension Flow {
             let isExcused = rule.pointee.picksUp && !rule.pointee.isStrict || rule.pointee.picksUp && clock.isGrace || mayHaveFoundNoRoom
             return isExcused ? .none : .tcpUntracked
         }
-        if rule.pointee.isStrict, !clock.isGrace, entry.pointee.stage != .pickedUp, !isExact(entry, segment, flags) { return .tcpReset }
+        // Not yet held to anything, and so not ended by anything.
+        if entry.pointee.stage == .pickedUp { return .none }
+        if entry.side(receiver).isSame(side) || entry.side(sender).isOther(side) { return .wrongSide }
+        if rule.pointee.followsWindows, !isExcused(entry), !isExact(entry, segment, flags) {
+            // A rule that is not strict lets it pass, and believes it as little as its receiver will.
+            return rule.pointee.isStrict ? .tcpReset : .none
+        }
         if entry.pointee.stage != .reset {
             entry.pointee.stage = .reset
             entry.pointee.timeout = FlowTimeouts.reset
@@ -225,6 +244,7 @@ extension Flow {
     private func learn(_ entry: FlowSlot, _ segment: Segment) {
         entry.pointee.marks.insert(.seen(sender))
         entry.setScale(sender, largestScale)
+        entry.setSide(sender, side)
         let window = max(segment.window, 1) &<< UInt32(largestScale)
         entry.half(sender).pointee = TCPHalf(
             end: segment.end, limit: segment.end &+ window, window: window, acknowledged: segment.acknowledgement)
@@ -238,27 +258,43 @@ extension Flow {
     ) -> Cause {
         if entry.pointee.stage.rawValue < FlowStage.established.rawValue {
             let (cause, isSettled) = young(entry, rule, segment)
-            if isSettled { return cause }
-        } else if !rule.pointee.isStrict {
-            // Without windows a FIN or a RST may have been forged, and its receiver did not believe it: who still has something to
-            // say has not ended.
-            if entry.pointee.stage != .established, entry.pointee.stage == .held || segment.length > 0 && !flags.contains(.fin) {
-                entry.pointee.marks.remove(.bothEnded)
-                establish(entry, rule)
+            if isSettled {
+                if cause == .none, flags.contains(.fin), entry.pointee.stage.rawValue >= FlowStage.established.rawValue { end(entry) }
+                return cause
             }
+        } else if entry.side(sender).isOther(side) {
+            return .wrongSide
+        } else if !rule.pointee.followsWindows {
+            revive(entry, rule, segment, flags)
         } else if entry.pointee.stage == .established || !isInWindow(entry, segment) {
-            // Nobody watched for a while, or the rule has become strict: what is said now counts.
-            guard entry.pointee.stage == .established || clock.isGrace else { return .tcpWindow }
+            // Nobody watched for a while, or the rule has come to follow windows: what is said now counts.
+            guard entry.pointee.stage == .established || isExcused(entry) else {
+                if rule.pointee.isStrict { return .tcpWindow }
+                renew(entry, rule)
+                return .none
+            }
             entry.pointee.stage = .pickedUp
             entry.pointee.marks.remove(.bothSeen)
             learn(entry, segment)
             renew(entry, rule)
             return .none
         }
-        if rule.pointee.isStrict { follow(entry, segment, sender: sender) }
-        if flags.contains(.fin) { end(entry) }
+        if rule.pointee.followsWindows { follow(entry, segment, sender: sender) }
+        // Behind a FIN nothing comes: one in the middle is old, or forged.
+        if flags.contains(.fin), !rule.pointee.followsWindows || segment.end == entry.half(sender).pointee.end { end(entry) }
         renew(entry, rule)
         return .none
+    }
+
+    /// Without windows a FIN or a RST may have been forged, and its receiver did not believe it: who still has something to say
+    /// has not ended. But what has ended may be a retransmission, and goes on making room.
+    @inline(__always)
+    private func revive(_ entry: FlowSlot, _ rule: UnsafePointer<FlowRule>, _ segment: Segment, _ flags: TCPFlags) {
+        let stage = entry.pointee.stage
+        guard stage != .established, stage == .held || segment.length > 0 && !flags.contains(.fin) else { return }
+        entry.pointee.marks.remove(.bothEnded)
+        establish(entry, rule)
+        if stage == .closing || stage == .reset { entry.pointee.marks.insert(.isTentative) }
     }
 
     /// A segment before the connection is established.
@@ -269,15 +305,18 @@ extension Flow {
         _ entry: FlowSlot, _ rule: UnsafePointer<FlowRule>, _ segment: Segment
     ) -> (Cause, isSettled: Bool) {
         if entry.pointee.stage == .accepted {
-            if rule.pointee.isStrict, !isInWindow(entry, segment) { return (clock.isGrace ? .none : .tcpWindow, true) }
+            if entry.side(sender).isOther(side) { return (.wrongSide, true) }
+            if rule.pointee.followsWindows, !isInWindow(entry, segment) {
+                return (isExcused(entry) || !rule.pointee.isStrict ? .none : .tcpWindow, true)
+            }
             if entry.client == sender { establish(entry, rule) }
             return (.none, false)
         }
         if entry.pointee.stage == .opening {
             // A server that still has an old connection answers a SYN with an ACK (RFC 9293 3.5.1, half-open connections).
             if entry.client == receiver, segment.length == 0 { return (.none, true) }
-            // The SYN-ACK passed unseen, or never was.
-            guard rule.pointee.picksUp && (clock.isGrace || !rule.pointee.isStrict) else { return (.tcpWindow, true) }
+            // The SYN-ACK passed unseen, or the SYN was forged. Without the entry this would be taken up as well.
+            guard rule.pointee.picksUp else { return (.tcpWindow, true) }
             entry.pointee.stage = .pickedUp
             entry.pointee.timeout = FlowTimeouts.pickedUp
         }
@@ -285,12 +324,14 @@ extension Flow {
         let other = entry.half(receiver).pointee
         learn(entry, segment)
         renew(entry, rule)
-        if !rule.pointee.isStrict {
-            if entry.pointee.marks.contains(.bothSeen) { establish(entry, rule) }
+        // One wire that speaks for both is a forger's.
+        if !entry.pointee.marks.contains(.bothSeen) || entry.side(receiver).isSame(side) { return (.none, true) }
+        if !rule.pointee.followsWindows {
+            establish(entry, rule)
             return (.none, true)
         }
         // Each has acknowledged about what the other has sent.
-        guard entry.pointee.marks.contains(.seen(receiver)), segment.acknowledgement != 0,
+        guard segment.acknowledgement != 0,
             other.end &- segment.acknowledgement <= leastAckWindow || segment.acknowledgement &- other.end <= leastAckWindow,
             segment.sequence &- other.acknowledged <= leastAckWindow || other.acknowledged &- segment.end <= leastAckWindow
         else { return (.none, true) }
@@ -302,7 +343,7 @@ extension Flow {
     }
 
     private func establish(_ entry: FlowSlot, _ rule: UnsafePointer<FlowRule>) {
-        entry.pointee.stage = rule.pointee.isStrict ? .held : .established
+        entry.pointee.stage = rule.pointee.followsWindows ? .held : .established
         entry.pointee.marks.remove(.isTentative)
         entry.pointee.timeout = FlowTimeouts.established
     }

@@ -42,6 +42,8 @@ public struct FlowView: BitwiseCopyable {
 struct FlowTableHeader: ~Copyable {
     /// When a flow found no room last, 0: never.
     let fullAt = Atomic<UInt32>(0)
+    /// Since when nobody knows what has gone before; see `FlowClock`.
+    let graceBegan = Atomic<UInt32>(0)
 }
 
 /// Owns the memory of a table of flows.
@@ -145,8 +147,9 @@ struct FlowPlace: BitwiseCopyable {
         // From low bits; the block was cut from the high ones.
         let low = UInt32(truncatingIfNeeded: hash)
         buckets = (base &+ (low & 511), base &+ ((low &+ 1 &+ (low &>> 16 & 255)) & 511))
+        // 0 is a free place, and 1 would be taken for it where the place below fits (`zeroBytes`).
         let byte = UInt64(low &>> 24)
-        pattern = Self.ones(byte == 0 ? 1 : byte)
+        pattern = Self.ones(byte < 2 ? byte &+ 2 : byte)
     }
 
     @inline(__always) var first: Int { Int(buckets.0) }
@@ -210,7 +213,7 @@ struct FlowPlace: BitwiseCopyable {
     ///
     /// - Returns: its entry, to be written at once; nil if every flow in both buckets is established.
     @inline(never)
-    func makeRoom(_ now: FlowTick, _ counts: UnsafeMutablePointer<FlowCounts>) -> FlowSlot? {
+    func makeRoom(_ now: FlowTick, version: UInt32, _ counts: UnsafeMutablePointer<FlowCounts>) -> FlowSlot? {
         let free = (
             Self.freeBytes(tags(first).pointee.load(ordering: .relaxed)), Self.freeBytes(tags(second).pointee.load(ordering: .relaxed))
         )
@@ -221,6 +224,8 @@ struct FlowPlace: BitwiseCopyable {
             return claim(takesFirst ? first : second, (takesFirst ? free.0 : free.1).trailingZeroBitCount &>> 3)
         }
         var oldest: (bucket: Int, slot: Int, age: UInt32)?
+        // Of a policy before this one: its rule may be gone. If not, and it is still alive, it is taken up again.
+        var stale: (bucket: Int, slot: Int, age: UInt32)?
         for i in 0..<2 &* FlowView.slotsPerBucket {
             let bucket = i < FlowView.slotsPerBucket ? first : second
             let slot = i % FlowView.slotsPerBucket
@@ -231,7 +236,10 @@ struct FlowPlace: BitwiseCopyable {
                 counts.pointee.ended &+= 1
                 return claim(bucket, slot)
             }
-            guard old.pointee.marks.contains(.isTentative) else { continue }
+            guard old.pointee.marks.contains(.isTentative) else {
+                if old.pointee.version != version, age >= stale?.age ?? 0 { stale = (bucket, slot, age) }
+                continue
+            }
             if let known = oldest, known.age >= age { continue }
             oldest = (bucket, slot, age)
         }
@@ -247,7 +255,7 @@ struct FlowPlace: BitwiseCopyable {
             counts.pointee.made &+= 1
             return claim(bucket, i % FlowView.slotsPerBucket)
         }
-        guard let oldest else { return nil }
+        guard let oldest = oldest ?? stale else { return nil }
         counts.pointee.made &+= 1
         counts.pointee.ended &+= 1
         counts.pointee.pushedOut &+= 1
@@ -305,6 +313,19 @@ extension UnsafePointer<FlowView> {
     func unlock(_ block: Int) {
         if pointee.isShared { word(block).pointee.store(0, ordering: .releasing) }
     }
+}
+
+extension UnsafePointer<FlowView> {
+    /// Nobody has watched until now, whichever worker says so: a flow's directions may come to several.
+    #if !DEBUG
+    @_noLocks @_noAllocation
+    #endif
+    public func beginGrace(_ now: FlowTick) { pointee.header.pointee.graceBegan.store(now.rawValue, ordering: .relaxed) }
+
+    #if !DEBUG
+    @_noLocks @_noAllocation
+    #endif
+    public func graceBegan() -> FlowTick { FlowTick(rawValue: pointee.header.pointee.graceBegan.load(ordering: .relaxed)) }
 }
 
 /// Looks at a lock before giving up. Its holder has some ten nanoseconds of work, unless its processor was taken from it.

@@ -46,11 +46,16 @@ public struct FlowClock: BitwiseCopyable {
     }
 
     @inline(__always) var isGrace: Bool { now.since(graceBegan.rawValue) < grace }
+
+    /// For a rule that gives its servers more time.
+    @inline(__always)
+    func isGrace(for ticks: UInt32) -> Bool { grace > 0 && now.since(graceBegan.rawValue) < ticks }
 }
 
 /// Takes a judged burst through the flow table.
 ///
 /// - Parameters:
+///   - side: the port they came in by; nil: a capture, which does not say.
 ///   - available: bytes that may be read of each frame; the parser proved the transport header's fixed part.
 ///   - verdicts: those of `judgeBurst`. Frames whose flow does not allow them are given a cause; later fragments, and data
 ///     connections of FTP, lose theirs where it does.
@@ -58,7 +63,7 @@ public struct FlowClock: BitwiseCopyable {
 @_noLocks @_noAllocation
 #endif
 public func trackBurst(
-    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, frames: UnsafePointer<UnsafeRawPointer>,
+    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, from side: Side?, frames: UnsafePointer<UnsafeRawPointer>,
     available: UnsafePointer<UInt32>, headers: UnsafePointer<FrameHeaders>, count: Int, _ clock: FlowClock, _ scratch: FlowScratch,
     verdicts: UnsafeMutablePointer<Verdict>
 ) {
@@ -67,6 +72,7 @@ public func trackBurst(
     let version = UInt32(truncatingIfNeeded: table.pointee.version), now = clock.now
     let seed = flows.pointee.seed
     let expectsData = table.pointee.expectingCount > 0, holdsWindows = table.pointee.holdsWindows
+    let from = FlowSide(side)
     var n = 0
     for i in 0..<count {
         let cause = verdicts[i].cause
@@ -75,7 +81,9 @@ public func trackBurst(
             senders[n] = makeKey(keys + n, headers + i, frames[i], isReply: verdicts[i].isReply)
         } else if cause == .fragmentUntracked {
             keys[n] = datagramKey(headers + i)
-        } else if expectsData, headers[i].ipProtocol == .tcp, cause == .notInPolicy || cause == .synFromServer {
+        } else if expectsData, headers[i].ipProtocol == .tcp, cause == .notInPolicy || cause == .synFromServer,
+            !headers[i].marks.contains(.icmpError)
+        {
             senders[n] = makeKey(keys + n, headers + i, frames[i], isReply: false)
         } else {
             continue
@@ -98,18 +106,19 @@ public func trackBurst(
             headers[i].tcpFlags.rawValue & TCPFlags.turning.rawValue == 0, flows.lock(place.block)
         {
             if let slot = place.find(keys + k), slot.entry.pointee.version == version, !slot.isOver(now),
+                !slot.side(Int(senders[k])).isOther(from),
                 slot.entry.pointee.stage == .established && !holdsWindows
                     || slot.entry.pointee.stage == .held && follows(slot, frames[i], headers + i, sender: Int(senders[k]))
             {
                 // Most find the time they would write.
                 if slot.entry.pointee.lastSeen != now.rawValue { slot.entry.pointee.lastSeen = now.rawValue }
                 flows.unlock(place.block)
-                if expectsData { noteControl(table, flows, keys + k, places + k, frames, available, headers, i, Int(senders[k]), clock, scratch, verdicts) }
+                if expectsData { noteControl(table, flows, keys + k, places + k, frames, available, headers, i, Int(senders[k]), side, clock, scratch, verdicts) }
                 continue
             }
             flows.unlock(place.block)
         }
-        track(table, flows, keys + k, places + k, frames, available, headers, i, Int(senders[k]), clock, scratch, verdicts)
+        track(table, flows, keys + k, places + k, frames, available, headers, i, Int(senders[k]), side, clock, scratch, verdicts)
     }
 }
 
@@ -117,11 +126,11 @@ public func trackBurst(
 private func track(
     _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ place: UnsafePointer<FlowPlace>,
     _ frames: UnsafePointer<UnsafeRawPointer>, _ available: UnsafePointer<UInt32>, _ headers: UnsafePointer<FrameHeaders>, _ i: Int,
-    _ sender: Int, _ clock: FlowClock, _ scratch: FlowScratch, _ verdicts: UnsafeMutablePointer<Verdict>
+    _ sender: Int, _ side: Side?, _ clock: FlowClock, _ scratch: FlowScratch, _ verdicts: UnsafeMutablePointer<Verdict>
 ) {
     let flow = Flow(
         table: table, flows: flows, key: key, place: place.pointee, frame: frames[i], available: Int(available[i]),
-        headers: headers + i, sender: sender, clock: clock, counts: scratch.counts)
+        headers: headers + i, sender: sender, from: side, clock: clock, counts: scratch.counts)
     let verdict = verdicts + i
     let cause = verdict.pointee.cause
     if cause == .fragmentUntracked {
@@ -138,13 +147,13 @@ private func track(
 private func noteControl(
     _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ place: UnsafePointer<FlowPlace>,
     _ frames: UnsafePointer<UnsafeRawPointer>, _ available: UnsafePointer<UInt32>, _ headers: UnsafePointer<FrameHeaders>, _ i: Int,
-    _ sender: Int, _ clock: FlowClock, _ scratch: FlowScratch, _ verdicts: UnsafeMutablePointer<Verdict>
+    _ sender: Int, _ side: Side?, _ clock: FlowClock, _ scratch: FlowScratch, _ verdicts: UnsafeMutablePointer<Verdict>
 ) {
     let rule = table.pointee.flowRules + Int(verdicts[i].rule)
     guard rule.pointee.expectsData else { return }
     Flow(
         table: table, flows: flows, key: key, place: place.pointee, frame: frames[i], available: Int(available[i]),
-        headers: headers + i, sender: sender, clock: clock, counts: scratch.counts
+        headers: headers + i, sender: sender, from: side, clock: clock, counts: scratch.counts
     ).noteCompanion(rule, isReply: verdicts[i].isReply)
 }
 
@@ -243,11 +252,13 @@ struct Flow {
     let headers: UnsafePointer<FrameHeaders>
     /// The endpoint that sent the frame: 0 the lesser, 1 the greater.
     let sender: Int
+    let from: Side?
     let clock: FlowClock
     let counts: UnsafeMutablePointer<FlowCounts>
 
     @inline(__always) var now: UInt32 { clock.now.rawValue }
     @inline(__always) var receiver: Int { 1 &- sender }
+    @inline(__always) var side: FlowSide { FlowSide(from) }
 
     /// A frame that a rule allows.
     @inline(__always)
@@ -303,22 +314,25 @@ struct Flow {
     {
         // One of this key that is over or cut is still in its slot.
         let entry: FlowSlot
+        let pushedOut = counts.pointee.pushedOut
         if let old = place.find(key) {
             counts.pointee.ended &+= 1
             counts.pointee.made &+= 1
             entry = old
-        } else if let room = place.makeRoom(clock.now, counts) {
+        } else if let room = place.makeRoom(clock.now, version: UInt32(truncatingIfNeeded: table.pointee.version), counts) {
             entry = room
         } else {
             counts.pointee.refused &+= 1
             flows.pointee.header.pointee.fullAt.store(now | 1, ordering: .relaxed)
             return nil
         }
+        // What was pushed out may be answered yet.
+        if counts.pointee.pushedOut != pushedOut { flows.pointee.header.pointee.fullAt.store(now | 1, ordering: .relaxed) }
         let none = TCPHalf(end: 0, limit: 0, window: 0, acknowledged: 0)
         entry.entry.initialize(
             to: FlowEntry(
                 key: key.pointee, version: UInt32(truncatingIfNeeded: table.pointee.version), rule: rule.pointee.identity, lastSeen: now,
-                timeout: timeout, stage: stage, marks: .isTentative, scales: (0, 0), synSequence: 0))
+                timeout: timeout, stage: stage, marks: .isTentative, ends: (0, 0), synSequence: 0))
         entry.half(0).pointee = none
         entry.half(1).pointee = none
         return entry
@@ -352,18 +366,33 @@ struct Flow {
             guard let entry = entry ?? make(key, place, rule, .asked, rule.pointee.replyTicks) else { return whenFull }
             renew(entry, rule)
             entry.pointee.timeout = rule.pointee.replyTicks
-            entry.half(sender).pointee.end = now
-            entry.pointee.marks.insert(.seen(sender))
+            noteRequest(entry)
             return .none
         }
-        if let entry, entry.pointee.marks.contains(.seen(receiver)),
-            clock.now.since(entry.half(receiver).pointee.end) <= rule.pointee.replyTicks
-        {
+        if let entry, isRecent(lastRequest(entry, of: receiver, answeredFrom: side), rule) {
             entry.pointee.stage = .answered
             entry.pointee.marks.remove(.isTentative)
             return .none
         }
-        return clock.isGrace || mayHaveFoundNoRoom ? .none : .replyUnasked
+        return clock.isGrace || clock.isGrace(for: rule.pointee.replyTicks) || mayHaveFoundNoRoom ? .none : .replyUnasked
+    }
+
+    @inline(__always)
+    private func noteRequest(_ entry: FlowSlot) {
+        // 0 means never.
+        let tick = max(now, 1)
+        if side == FlowSide(.outside) { entry.half(sender).pointee.limit = tick } else { entry.half(sender).pointee.end = tick }
+    }
+
+    /// When that endpoint has asked last, from the other side than an answer comes from: who asks and answers by one wire is a forger.
+    @inline(__always)
+    private func lastRequest(_ entry: FlowSlot, of endpoint: Int, answeredFrom side: FlowSide) -> UInt32 {
+        side == FlowSide(.inside) ? entry.half(endpoint).pointee.limit : entry.half(endpoint).pointee.end
+    }
+
+    @inline(__always)
+    private func isRecent(_ request: UInt32, _ rule: UnsafePointer<FlowRule>) -> Bool {
+        request != 0 && clock.now.since(request) <= rule.pointee.replyTicks
     }
 
     /// An error passes if the packet inside it belongs to a flow there is. Its sender, as `sender` has it, is the error's receiver.
@@ -372,10 +401,22 @@ struct Flow {
         // The packet inside came by a moment ago: a connection that was there before has been taken up by it.
         guard let entry else { return clock.isGrace || mayHaveFoundNoRoom ? .none : .icmpErrorUntracked }
         if headers.pointee.ipProtocol == .tcp {
-            return rule.pointee.isStrict && !quotesSentSegment(entry) && !clock.isGrace ? .icmpErrorUntracked : .none
+            // It travels towards who has sent that segment.
+            if entry.side(sender).isSame(side) { return .icmpErrorUntracked }
+            return rule.pointee.isStrict && !quotesSentSegment(entry) && !isExcused(entry) ? .icmpErrorUntracked : .none
         }
-        // A request must have been asked; a reply is there only if it was.
-        return isReply || entry.pointee.marks.contains(.seen(sender)) ? .none : .icmpErrorUntracked
+        // About a request: it was asked from where the error goes; about a reply: the client complains, who has asked from here.
+        let request =
+            isReply
+            ? (side == FlowSide(.outside) ? entry.half(receiver).pointee.limit : entry.half(receiver).pointee.end)
+            : lastRequest(entry, of: sender, answeredFrom: side)
+        return isRecent(request, rule) ? .none : .icmpErrorUntracked
+    }
+
+    /// Nobody has watched this flow since: what is known of it may be out of date.
+    @inline(__always)
+    func isExcused(_ entry: FlowSlot) -> Bool {
+        clock.isGrace || clock.grace > 0 && Int32(bitPattern: clock.graceBegan.rawValue &- entry.pointee.lastSeen) >= 0
     }
 
     // MARK: Fragments
@@ -388,9 +429,15 @@ struct Flow {
         guard flows.lock(place.block) else { return }
         defer { flows.unlock(place.block) }
         let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
-        guard let entry = make(&key, place, rule, .fragments, FlowTimeouts.fragments) else { return }
         let fragment = headers.pointee.fragment
-        entry.half(0).pointee.end = UInt32(truncatingIfNeeded: fragment.end)
+        var end = UInt32(truncatingIfNeeded: fragment.end)
+        // A first one that comes again does not open what has been written already; behind the last one a number may be used anew.
+        if let known = place.find(&key), !known.isOver(clock.now), known.half(0).pointee.end <= UInt32(UInt16.max) {
+            end = max(end, known.half(0).pointee.end)
+        }
+        guard let entry = make(&key, place, rule, .fragments, FlowTimeouts.fragments) else { return }
+        entry.half(0).pointee.end = end
+        entry.setSide(0, side)
         // For the verdicts of those that follow.
         entry.half(1).pointee.end = verdict.pointee.rule
         entry.half(1).pointee.limit = verdict.pointee.isReply ? 1 : 0
@@ -405,6 +452,13 @@ struct Flow {
         guard let entry = place.find(key), !entry.isOver(clock.now),
             entry.pointee.version == UInt32(truncatingIfNeeded: table.pointee.version)
         else { return }
+        // The rules do not know it, and so nobody has looked who sends it.
+        if entry.side(0).isOther(side) { return }
+        let breach = breach(table, frame, headers, from ?? .inside)
+        if breach != .none {
+            verdict.pointee.cause = breach
+            return
+        }
         let fragment = headers.pointee.fragment
         let next = entry.half(0)
         guard fragment.start >= Int(next.pointee.end) else {
@@ -431,6 +485,7 @@ struct Flow {
         if let found = known, found.isOver(clock.now) { known = nil }
         guard let entry = known ?? make(&key, place, rule, .companion, FlowTimeouts.companion) else { return }
         renew(entry, rule)
+        entry.setSide(sender, side)
         let client = isReply ? 1 &- sender : sender
         if client == 1 { entry.pointee.marks.insert(.clientIsGreater) } else { entry.pointee.marks.remove(.clientIsGreater) }
     }
@@ -450,6 +505,12 @@ struct Flow {
     /// A TCP segment that no rule allows: passes if it opens, or belongs to, a data connection of an FTP session.
     @inline(never)
     func expected(_ verdict: UnsafeMutablePointer<Verdict>) {
+        // The rules do not know it, and so nobody has looked who sends it.
+        let breach = breach(table, frame, headers, from ?? .inside)
+        if breach != .none {
+            verdict.pointee.cause = breach
+            return
+        }
         if headers.pointee.tcpFlags.opensConnection {
             guard let number = companionsRule() else { return }
             let rule = table.pointee.flowRules + number
@@ -481,7 +542,7 @@ struct Flow {
         guard flows.lock(place.block) else { return nil }
         defer { flows.unlock(place.block) }
         guard let entry = place.find(&key), !entry.isOver(clock.now), let number = table.pointee.expectingRule(entry.pointee.rule),
-            entry.client == sender || headers.pointee.sourcePort.rawValue == 20
+            entry.client == sender || headers.pointee.sourcePort.rawValue == 20, !entry.side(sender).isOther(side)
         else { return nil }
         return number
     }

@@ -249,14 +249,7 @@ private func checkBindings(
 ) -> Bool {
     var breaks = false
     for i in 0..<count where verdicts[i].cause == .none {
-        let form = headers[i].form
-        // The parser proved that the Ethernet and the network header are there.
-        let source = frames[i].loadMAC(6)
-        var cause = Cause.none
-        if table.pointee.hasSides {
-            cause = breach(table, table.pointee.bindings4.reference(sideKey(source)), source, side)
-        }
-        if cause == .none && form != .other { cause = breach(table, frames[i], headers + i, source, side) }
+        let cause = breach(table, frames[i], headers + i, side)
         if cause == .none { continue }
         verdicts[i] = Verdict(rule: verdicts[i].rule, cause: cause, isReply: verdicts[i].isReply)
         breaks = true
@@ -264,10 +257,18 @@ private func checkBindings(
     return breaks
 }
 
+/// The cause by which a frame breaks the bindings of its addresses, or `.none`.
 @inline(__always)
-private func breach(
-    _ table: UnsafePointer<TableView>, _ frame: UnsafeRawPointer, _ headers: UnsafePointer<FrameHeaders>, _ source: MACAddress, _ side: Side
+func breach(
+    _ table: UnsafePointer<TableView>, _ frame: UnsafeRawPointer, _ headers: UnsafePointer<FrameHeaders>, _ side: Side
 ) -> Cause {
+    // The parser proved that the Ethernet and the network header are there.
+    let source = frame.loadMAC(6)
+    if table.pointee.hasSides {
+        let cause = breach(table, table.pointee.bindings4.reference(sideKey(source)), source, side)
+        if cause != .none { return cause }
+    }
+    if headers.pointee.form == .other { return .none }
     func of4(_ address: UInt32, _ mac: MACAddress, _ side: Side?) -> Cause {
         breach(table, table.pointee.bindings4.reference(bindingKey4(address)), mac, side)
     }

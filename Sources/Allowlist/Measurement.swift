@@ -192,7 +192,7 @@ public final class FlowLookup {
     @inline(__always)
     private func track(_ n: Int) {
         trackBurst(
-            table.view, flows.view, frames: frames, available: lengths, headers: headers, count: n, clock, memory.scratch,
+            table.view, flows.view, from: nil, frames: frames, available: lengths, headers: headers, count: n, clock, memory.scratch,
             verdicts: verdicts)
     }
 

@@ -232,6 +232,10 @@ public final class Bridge {
         let plan = failing ?? self.failing
         if plan.needsTwin { try program.publish(table, ruleNames: ruleNames) }
         try setFailing(plan)
+        // What monitor and learn let pass was not noted: from now on it counts, and nobody knows what has gone before.
+        if let before = publisher.table?.view.pointee.mode, before != .enforce, table.view.pointee.mode == .enforce {
+            flows?.view.beginGrace(FlowTick(nanoseconds: clinux_monotonic_coarse()))
+        }
         let clock = ContinuousClock()
         let begin = clock.now
         publisher.publish(table, ruleNames: ruleNames)

@@ -80,8 +80,9 @@ struct Sightings {
             case .other: continue
             case .arp, .neighbour:
                 let claimed = headers[i].claimedMAC
-                // Nothing is claimed for nobody: probes, duplicate address detection.
                 if claimed.rawValue == 0 || headers[i].source == .zero { continue }
+                // Who asks whether an address is free does not have it yet: a switch asks so after every device.
+                if cause == .none, isProbe(frames[i], headers + i) { continue }
                 say(headers[i].source, claimed, form == .arp ? 4 : 6, side, cause, isClaim: true)
             case .ipv4, .ipv6:
                 // Of an ICMP error the headers have the addresses of the packet inside.
@@ -89,6 +90,14 @@ struct Sightings {
                 say(headers[i].source, source(frames[i]), form == .ipv4 ? 4 : 6, side, cause, isClaim: false)
             }
         }
+    }
+
+    /// No sender: 0.0.0.0, ::. The parser proved these bytes.
+    @inline(__always)
+    private func isProbe(_ frame: UnsafeRawPointer, _ headers: UnsafePointer<FrameHeaders>) -> Bool {
+        let network = frame + Int(headers.pointee.networkOffset)
+        if headers.pointee.form == .arp { return network.loadUnaligned(fromByteOffset: 14, as: UInt32.self) == 0 }
+        return network.loadUnaligned(fromByteOffset: 8, as: UInt64.self) | network.loadUnaligned(fromByteOffset: 16, as: UInt64.self) == 0
     }
 
     /// Ethernet source; the parser proved it.

@@ -130,6 +130,7 @@ struct Worker: ~Copyable {
     mutating func tell(_ nanoseconds: UInt64) {
         clock.now = FlowTick(nanoseconds: nanoseconds)
         guard keepsFlows else { return }
+        clock.graceBegan = flowView.graceBegan()
         flowView.sweep(sweepPosition, clock.now, flowScratch.counts)
         sweepPosition &+= 1
         counters.set(flowScratch.counts.pointee)
@@ -139,6 +140,7 @@ struct Worker: ~Copyable {
     mutating func beginGrace(_ nanoseconds: UInt64) {
         clock.now = FlowTick(nanoseconds: nanoseconds)
         clock.graceBegan = clock.now
+        if keepsFlows { flowView.beginGrace(clock.now) }
     }
 
     /// Forgets what is over in all of the table; before a sleep.
@@ -201,7 +203,7 @@ struct Worker: ~Copyable {
             verdicts: burst.verdicts)
         if keepsFlows {
             trackBurst(
-                publication.pointee.table, flowView, frames: burst.frames, available: firstLengths, headers: burst.headers,
+                publication.pointee.table, flowView, from: side, frames: burst.frames, available: firstLengths, headers: burst.headers,
                 count: frameCount, clock, flowScratch, verdicts: burst.verdicts)
             // Who begins a flow is worth a look.
             if flowScratch.counts.pointee.made != flowsLookedAt {

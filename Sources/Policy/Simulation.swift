@@ -17,7 +17,8 @@ public struct SimulationCounts: Sendable {
 public struct Simulation {
     private let table: CompiledTable
     private let memory = JudgeMemory()
-    private let flows: FlowTable?
+    private var flows: FlowTable?
+    private let plan: FlowPlan?
     private let flowMemory = FlowMemory()
     private let grace: UInt32
     /// Of the first frame of the capture; nil: none has come.
@@ -37,7 +38,8 @@ public struct Simulation {
     ///   - flows: what is remembered of flows, by the times of the frames; nil: the rules alone judge.
     public init(_ table: CompiledTable, flows plan: FlowPlan? = nil) {
         self.table = table
-        flows = plan.flatMap { $0.flows > 0 ? FlowTable(capacity: $0.flows, isShared: false) : nil }
+        self.plan = plan
+        flows = Self.newTable(plan)
         grace = FlowTick.ticks(seconds: plan?.graceSeconds ?? 0)
         counts = SimulationCounts(rules: [UInt64](repeating: 0, count: table.source.rules.count))
     }
@@ -61,7 +63,14 @@ public struct Simulation {
     }
 
     /// Another capture begins: as after a start, nobody knows what has gone before.
-    public mutating func beginCapture() { began = nil }
+    public mutating func beginCapture() {
+        if began != nil { flows = Self.newTable(plan) }
+        began = nil
+    }
+
+    private static func newTable(_ plan: FlowPlan?) -> FlowTable? {
+        plan.flatMap { $0.flows > 0 ? FlowTable(capacity: $0.flows, isShared: false) : nil }
+    }
 
     /// Judges what is left.
     public mutating func flush(judged: (Verdict, _ passes: Bool) -> Void) {
@@ -100,7 +109,7 @@ public struct Simulation {
             var frame = frames[i]
             var length = lengths[i]
             trackBurst(
-                table.view, flows.view, frames: &frame, available: &length, headers: &headers[i], count: 1, clock, flowMemory.scratch,
+                table.view, flows.view, from: nil, frames: &frame, available: &length, headers: &headers[i], count: 1, clock, flowMemory.scratch,
                 verdicts: &verdicts[i])
         }
     }

@@ -35,7 +35,7 @@ final class FlowBed {
             judgeBurst(
                 table.view, frames: &base, headers: &headers, count: 1, from: side, scratch: judge.scratch, verdicts: &verdict)
             trackBurst(
-                table.view, flows.view, frames: &base, available: &length, headers: &headers, count: 1, clock, memory.scratch,
+                table.view, flows.view, from: side, frames: &base, available: &length, headers: &headers, count: 1, clock, memory.scratch,
                 verdicts: &verdict)
         }
         return verdict
@@ -68,6 +68,7 @@ struct Wire {
     var serverPort: UInt16 = 5000
     var isIPv6 = false
     var isSwapped = false
+    var clientSide: Side = .outside
     /// Next sequence numbers.
     var c: UInt32 = 0xFFFF_FFF0
     var s: UInt32 = 7000
@@ -99,11 +100,11 @@ struct Wire {
 
     /// The three segments of the handshake, all of which must pass.
     mutating func open(_ bed: FlowBed, _ location: SourceLocation = #_sourceLocation) {
-        #expect(bed.cause(syn) == "", sourceLocation: location)
-        #expect(bed.cause(synAck, from: .inside) == "", sourceLocation: location)
+        #expect(bed.cause(syn, from: clientSide) == "", sourceLocation: location)
+        #expect(bed.cause(synAck, from: clientSide.other) == "", sourceLocation: location)
         c &+= 1
         s &+= 1
-        #expect(bed.cause(data(fromClient: true, 0)) == "", sourceLocation: location)
+        #expect(bed.cause(data(fromClient: true, 0), from: clientSide) == "", sourceLocation: location)
     }
 
     func data(fromClient: Bool, _ payload: Int, flags: TCPFlags = .ack, window: UInt16? = nil) -> [UInt8] {
@@ -112,7 +113,7 @@ struct Wire {
 
     /// Sends payload, which must pass.
     mutating func say(_ bed: FlowBed, fromClient: Bool, _ payload: Int, flags: TCPFlags = .ack, _ location: SourceLocation = #_sourceLocation) {
-        #expect(bed.cause(data(fromClient: fromClient, payload, flags: flags), from: fromClient ? .outside : .inside) == "", sourceLocation: location)
+        #expect(bed.cause(data(fromClient: fromClient, payload, flags: flags), from: fromClient ? clientSide : clientSide.other) == "", sourceLocation: location)
         let length = UInt32(payload) &+ (flags.contains(.fin) ? 1 : 0)
         if fromClient { c &+= length } else { s &+= length }
     }
@@ -269,7 +270,7 @@ private let strict = FlowOptions(isStrict: true)
                             table.view, frames: &base, headers: &headers, count: 1, from: .outside, scratch: judge.scratch,
                             verdicts: &verdict)
                         trackBurst(
-                            table.view, view, frames: &base, available: &length, headers: &headers, count: 1, clock, memory.scratch,
+                            table.view, view, from: isReply ? .inside : .outside, frames: &base, available: &length, headers: &headers, count: 1, clock, memory.scratch,
                             verdicts: &verdict)
                     }
                     // A reply may come before its request; nothing else may be denied.
@@ -449,6 +450,55 @@ private let strict = FlowOptions(isStrict: true)
         next.say(bed, fromClient: false, 10)
     }
 
+    @Test func fragmentsAndCompanionsAreTheirSendersOwn() throws {
+        let own = MACAddress(rawValue: 0x0200_0000_030A)
+        let bed = try FlowBed([flowRule([udp(53)]), flowRule([tcp(21)], FlowOptions(expectsData: true))])
+        bed.table = try CompiledTable.build(
+            AllowlistSource(
+                rules: bed.table.source.rules,
+                bindings: [AddressBinding(family: .ipv4, address: AddressWords(high: 0, low: 0x0A03_000A), macs: [own])]))
+        func fragment(at offset: Int, more: Bool, mac: [UInt8] = [2, 0, 0, 0, 3, 0x0A]) -> [UInt8] {
+            var frame = FrameBuilder(source: mac)
+            let payload = offset == 0 ? FrameBuilder.udp(40000, 53, payload: [UInt8](repeating: 0, count: 992), length: 3000) : [UInt8](repeating: 1, count: 1000)
+            frame.ipv4(proto: 17, payload: payload, fragment: UInt16(offset / 8) | (more ? 0x2000 : 0))
+            return frame.bytes
+        }
+        let evil: [UInt8] = [2, 0, 0, 0, 6, 6]
+        #expect(bed.cause(fragment(at: 0, more: true)) == "")
+        #expect(bed.cause(fragment(at: 1000, more: true, mac: evil)) == "address-binding")
+        #expect(bed.cause(fragment(at: 1000, more: true), from: .inside) == "fragment-untracked")
+        #expect(bed.cause(fragment(at: 1000, more: true)) == "")
+        // A first one that comes again opens nothing that has been written.
+        #expect(bed.cause(fragment(at: 0, more: true)) == "")
+        #expect(bed.cause(fragment(at: 1000, more: true)) == "fragment-overlap")
+        #expect(bed.cause(Wire(serverPort: 21).syn) == "")
+        var data = Wire(clientPort: 41000, serverPort: 50001).syn
+        data.replaceSubrange(6..<12, with: evil)
+        #expect(bed.cause(data) == "address-binding")
+        #expect(bed.cause(Wire(clientPort: 41000, serverPort: 50001).syn, from: .inside) == "not-in-policy")
+        #expect(bed.cause(Wire(clientPort: 41000, serverPort: 50001).syn) == "")
+        // An ICMP error about a segment that no rule allows is no segment.
+        var error = FrameBuilder()
+        error.ipv4(
+            from: Wire.server, to: Wire.client, proto: 1,
+            payload: [3, 3, 0, 0, 0, 0, 0, 0] + Wire(clientPort: 1, serverPort: 2).syn[14...].prefix(28))
+        error.bytes.replaceSubrange(0..<12, with: [2, 0, 0, 0, 3, 0x0A, 2, 0, 0, 0, 3, 0x15])
+        #expect(bed.cause(error.bytes, from: .inside) == "not-in-policy")
+    }
+
+    @Test func aRuleThatGrowsGoesOn() {
+        var history = RuleHistory()
+        let small = flowRule([tcp(5000)]), grown = flowRule([tcp(5000), tcp(5001)], FlowOptions(replySeconds: 60))
+        let first = history.marks(of: [small], names: ["a"], version: 1)
+        history.note([small], names: ["a"], first)
+        let second = history.marks(of: [grown], names: ["a"], version: 2)
+        #expect(second[0].identity == first[0].identity && second[0].since == 1)
+        history.note([grown], names: ["a"], second)
+        // One that shrinks is another; so is the same under another name.
+        #expect(history.marks(of: [small], names: ["a"], version: 3)[0].since == 3)
+        #expect(history.marks(of: [grown], names: ["b"], version: 3)[0].since == 3)
+    }
+
     @Test func ftpMayOpenItsDataConnections() throws {
         for isSwapped in [false, true] {
             let (client, server) = isSwapped ? (host(21, 1), host(10, 0)) : (host(10, 0), host(21, 1))
@@ -463,10 +513,10 @@ private let strict = FlowOptions(isStrict: true)
             passive.open(bed)
             passive.say(bed, fromClient: false, 1000)
             // Active: the server opens, from port 20, towards a high port of the client; in `Wire`'s words the "client".
-            var active = Wire(clientPort: 20, serverPort: 42000, isSwapped: !isSwapped)
+            var active = Wire(clientPort: 20, serverPort: 42000, isSwapped: !isSwapped, clientSide: .inside)
             active.open(bed)
             active.say(bed, fromClient: true, 1000)
-            #expect(bed.cause(Wire(clientPort: 25, serverPort: 42000, isSwapped: !isSwapped).syn) == "not-in-policy")
+            #expect(bed.cause(Wire(clientPort: 25, serverPort: 42000, isSwapped: !isSwapped).syn, from: .inside) == "not-in-policy")
             #expect(bed.cause(Wire(clientPort: 41000, serverPort: 22, isSwapped: isSwapped).syn) == "not-in-policy")
             bed.seconds += 61
             #expect(bed.cause(Wire(clientPort: 41001, serverPort: 50002, isSwapped: isSwapped).syn) == "not-in-policy")
@@ -667,6 +717,101 @@ private let strict = FlowOptions(isStrict: true)
             wire.say(bed, fromClient: true, 10)
             wire.say(bed, fromClient: false, 10)
         }
+    }
+
+    /// What the first review of this table found, each as it was told.
+    @Test func aSegmentThatComesFirstBlocksNoHandshake() throws {
+        for isStrict in [false, true] {
+            let bed = try FlowBed([flowRule([tcp(5000)], FlowOptions(isStrict: isStrict))])
+            var wire = Wire()
+            #expect(bed.cause(wire.data(fromClient: false, 0), from: .inside) == "")
+            wire.open(bed)
+            wire.say(bed, fromClient: false, 10)
+        }
+    }
+
+    /// An attacker on the server's wire who speaks for the client as well.
+    @Test func oneWireDoesNotSpeakForBoth() throws {
+        let bed = try FlowBed([flowRule([tcp(5000), udp(53)], FlowOptions(isStrict: true, picksUp: true))])
+        let ask = FrameBuilder.udpFrame(40000, 53), answer = FrameBuilder.udpFrame(from: [10, 3, 1, 21], to: [10, 3, 0, 10], 53, 40000)
+        // The rule has no side, so the forged question passes; its answer does not.
+        #expect(bed.cause(ask, from: .inside) == "")
+        #expect(bed.cause(answer, from: .inside) == "reply-unasked")
+        // And it does not stand in the way of the true one.
+        #expect(bed.cause(ask, from: .outside) == "")
+        #expect(bed.cause(ask, from: .inside) == "")
+        #expect(bed.cause(answer, from: .inside) == "")
+        // A handshake by one wire; and over an established connection.
+        let forged = Wire(clientPort: 41000)
+        #expect(bed.cause(forged.syn, from: .inside) == "")
+        #expect(bed.cause(forged.synAck, from: .inside) == "syn-ack-unasked")
+        var wire = Wire()
+        wire.open(bed)
+        var anew = wire
+        anew.c = 99
+        #expect(bed.cause(anew.syn, from: .inside) == "")
+        #expect(bed.cause(anew.synAck, from: .inside) == "syn-ack-unasked")
+        #expect(bed.cause(wire.data(fromClient: true, 10), from: .inside) == "wrong-side")
+        wire.say(bed, fromClient: true, 10)
+        wire.say(bed, fromClient: false, 10)
+        // Two segments that fit each other shut nobody out of a connection that was there before, and fill no place for days.
+        for isStrict in [false, true] {
+            let bed = try FlowBed([flowRule([tcp(5000)], FlowOptions(isStrict: isStrict))])
+            var wire = Wire()
+            let forged = Wire(c: 5, s: 6)
+            #expect(bed.cause(forged.data(fromClient: true, 0), from: .inside) == "")
+            #expect(bed.cause(forged.data(fromClient: false, 0), from: .inside) == "")
+            for _ in 0..<3 {
+                wire.say(bed, fromClient: true, 10)
+                wire.say(bed, fromClient: false, 10)
+            }
+        }
+    }
+
+    @Test func whatNobodyWatchedIsExcusedLaterToo() throws {
+        let bed = try FlowBed([flowRule([tcp(5000)], strict)])
+        var wire = Wire()
+        wire.open(bed)
+        wire.say(bed, fromClient: true, 10)
+        bed.seconds += 1
+        bed.graceBegan = bed.seconds
+        // Said while the kernel judged; and then the line is quiet for longer than the grace.
+        wire.c &+= 500
+        wire.s &+= 500
+        bed.seconds += 100
+        wire.say(bed, fromClient: true, 10)
+        wire.say(bed, fromClient: false, 10)
+        wire.say(bed, fromClient: true, 10)
+        var forged = wire
+        forged.s &+= 0x7000_0000
+        #expect(bed.cause(forged.data(fromClient: false, 10), from: .inside) == "tcp-window")
+    }
+
+    @Test func aForgedSYNOrResetShutsNoConnectionOutThatIsTakenUp() throws {
+        let bed = try FlowBed([flowRule([tcp(5000)], strict)])
+        var wire = Wire()
+        var forged = wire
+        forged.c = 77
+        #expect(bed.cause(forged.syn) == "")
+        wire.say(bed, fromClient: true, 10)
+        #expect(bed.cause(wire.segment(fromClient: false, .rst, seq: 3), from: .inside) == "")
+        wire.say(bed, fromClient: false, 10)
+        wire.say(bed, fromClient: true, 10)
+        wire.say(bed, fromClient: false, 10)
+    }
+
+    @Test func aResetThatNobodyBelievesEndsNothingWhereNothingIsTakenUp() throws {
+        let bed = try FlowBed([flowRule([tcp(5000)], FlowOptions(picksUp: false))])
+        var wire = Wire()
+        wire.open(bed)
+        #expect(bed.cause(wire.segment(fromClient: false, .rst, seq: 3), from: .inside) == "")
+        var forged = wire
+        forged.c = 77
+        #expect(bed.cause(forged.syn) == "")
+        // Silent, as HSMS is between two linktests.
+        bed.seconds += 1000
+        wire.say(bed, fromClient: true, 10)
+        wire.say(bed, fromClient: false, 10)
     }
 
     /// Hostile segments of every kind, at random: whatever they do, the honest conversation beside them goes on.

@@ -267,3 +267,9 @@ int clinux_confine_worker(void) {
   seccomp_release(filter);
   return error;
 }
+
+int64_t clinux_peer_user(int fd) {
+  struct ucred peer;
+  socklen_t length = sizeof peer;
+  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ? -1 : (int64_t)peer.uid;
+}

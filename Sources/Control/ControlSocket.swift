@@ -1,5 +1,6 @@
 // The Unix socket between the running bridge and the command line. For root (mode 0600), and for the members of one group if it is named (0660).
 
+import CLinux
 import Datapath
 import Foundation
 import Glibc
@@ -19,6 +20,12 @@ final class Connection: Sendable {
 
     init(_ descriptor: Int32) { self.descriptor = descriptor }
     deinit { close(descriptor) }
+
+    /// Whether root, or whoever the bridge runs as, is at the other end.
+    var isOwners: Bool {
+        let user = clinux_peer_user(descriptor)
+        return user == 0 || user == Int64(geteuid())
+    }
 
     /// Everything until the peer has said all. nil: too long, too slow, or broken.
     func readAll(patience limit: Int32 = patience) -> Data? {
@@ -93,7 +100,7 @@ final class ControlListener: Sendable {
         let fd = streamSocket()
         guard fd >= 0 else { throw DatapathError(action, code: errno) }
         func bound() -> Int32 {
-            let old = umask(0o177)
+            let old = umask(group == nil ? 0o177 : 0o117)
             defer { umask(old) }
             return withSocketAddress(address) { bind(fd, $0, $1) } == 0 ? 0 : errno
         }
@@ -122,7 +129,8 @@ final class ControlListener: Sendable {
                 hint: code == ENOENT ? "make its directory first, or give another --control path" : code == EADDRINUSE
                     ? "the path is taken by something that is no socket" : "run as root, or give another --control path")
         }
-        if let groupID, chown(path, uid_t.max, groupID) != 0 || chmod(path, 0o660) != 0 {
+        // Not through a link that somebody has put there meanwhile.
+        if let groupID, lchown(path, uid_t.max, groupID) != 0 {
             let code = errno
             close(fd)
             unlink(path)

@@ -393,6 +393,7 @@ public final class Daemon: @unchecked Sendable {
         do {
             let request = try MachineFormat.decoder().decode(ControlRequest.self, from: data)
             if request.command == .makeWay {
+                guard connection.isOwners else { throw ControlFailure("only root may have the bridge make way") }
                 try makeWay(for: request.ports, listener)
                 // The loop ends by itself only by a signal.
                 defer { kill(getpid(), SIGTERM) }

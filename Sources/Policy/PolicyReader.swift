@@ -80,6 +80,11 @@ public struct PolicyReader {
         document.flows = flows
         if let value = table["on_failure"] { document.failing = readFailing(value) }
         if let value = table["datapath"] { document.failing.onlyKernel = readDatapath(value) }
+        if flows.flows == 0 || document.failing.onlyKernel, let rule = rules.first(where: { $0.flows.isStrict || !$0.flows.picksUp || $0.flows.expectsData }) {
+            diagnostics.warning(
+                "rule \"\(rule.id)\" asks for what only flow state can give (tcp = \"strict\", midstream = false or ftp_data), and none is kept",
+                at: rule.location, flows.flows == 0 ? "state.flows is 0" : "datapath is \"kernel\"")
+        }
         return document
     }
 

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from conftest import sh
 from frames import IP, UDP, ether
 
 POLICY = """
@@ -76,6 +77,13 @@ def test_a_group_may_use_the_socket(binary, sekisho, bridge, network, folder):
     for group, code in (("nogroup", 0), ("games", 1)):
         done = sekisho("status", "--json", "--control", running.socket, prefix=("setpriv", "--reuid", "nobody", "--regid", group, "--clear-groups"))
         assert done.returncode == code, done.stderr
+    # Asking and applying is theirs; ending the bridge is not.
+    ports = [int(sh(f"ip netns exec {running.network.bridge} cat /sys/class/net/{port}/ifindex")) for port in ("in0", "out0")]
+    ask = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(running.socket)!r}); " \
+          f"s.sendall(b'{{\"command\":\"makeWay\",\"ports\":{ports}}}'); s.shutdown(1); print(s.recv(9999).decode())"
+    done = subprocess.run(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "/usr/bin/python3", "-c", ask], capture_output=True, text=True)
+    assert "only root" in done.stdout, done
+    assert running.status()["mode"] == "enforce"
     done = subprocess.run([binary, "run", "--inside", "in0", "--outside", "out0", "--policy", running.policy, "--control", folder / "c2",
                            "--control-group", "no-such-group"], capture_output=True, text=True)
     assert done.returncode == 1 and "no-such-group" in done.stderr and "groupadd" in done.stderr

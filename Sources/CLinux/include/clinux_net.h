@@ -45,6 +45,9 @@ int clinux_allowed_cpus(int *cpus, int capacity);
 /// every way to get one back. 0 or -errno.
 int clinux_keep_capabilities(uint64_t keep);
 
+/// User at the other end of a connected Unix socket; -1 if it cannot be told.
+int64_t clinux_peer_user(int fd);
+
 /// Leaves the calling thread the system calls of the packet path, of waiting, and of its own end; every other fails with
 /// EPERM from now on (libseccomp). 0 or -errno.
 int clinux_confine_worker(void);

@@ -1,5 +1,6 @@
 // What the service manager (systemd) is told: sd_notify(3), a datagram to the socket it names.
 
+import CLinux
 import Foundation
 import Glibc
 

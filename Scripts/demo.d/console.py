@@ -46,6 +46,10 @@ class Console:
     def held(self) -> bool:
         return all(check.verdict == "PASS" for check in self._checks())
 
+    @property
+    def failed(self) -> set[str]:
+        return {check.id for check in self._checks() if check.verdict == "FAIL"}
+
     def _checks(self) -> list[Check]:
         return [self._done.get(id) or Check(id, title, "NOT RUN", "the demo ended before", {})
                 for id, title in self._titles.items()]

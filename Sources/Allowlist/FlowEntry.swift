@@ -21,6 +21,8 @@ public struct FlowTick: RawRepresentable, Sendable, Equatable, BitwiseCopyable {
     @inlinable @inline(__always)
     public init(nanoseconds: UInt64) { rawValue = UInt32(truncatingIfNeeded: nanoseconds >> 26) }
 
+    @inline(__always) static var perSecond: UInt32 { 15 }
+
     /// So many seconds in ticks, at least one.
     public static func ticks(seconds: Int) -> UInt32 {
         UInt32(clamping: max(1, (seconds.multipliedReportingOverflow(by: 1_000_000_000).partialValue) >> 26))
@@ -59,14 +61,19 @@ struct FlowKey: BitwiseCopyable {
             | (greater.low ^ other.greater.low) | (tail ^ other.tail) == 0
     }
 
+    /// Of IPv4: address and port of either endpoint, and the rest of the key multiplied.
+    @inline(__always)
+    static func hash(_ lesser: UInt64, _ greater: UInt64, _ rest: UInt64, _ seed: HashSeed) -> UInt64 {
+        // Once more: one product alone spreads addresses and ports that follow each other badly.
+        mum(mum(lesser ^ seed.s0, greater ^ seed.s1 ^ rest), HashSeed.finish)
+    }
+
     @inline(__always)
     func hash(_ seed: HashSeed) -> UInt64 {
         // VLAN, protocol and kind by a secret multiplier of their own: nobody can play them off against addresses.
         let rest = (tail &>> 32) &* seed.s2
         if lesser.high | greater.high == 0 {
-            let folded = mum((lesser.low &<< 16 | tail & 0xFFFF) ^ seed.s0, (greater.low &<< 16 | tail &>> 16 & 0xFFFF) ^ seed.s1 ^ rest)
-            // Once more: one product alone spreads addresses and ports that follow each other badly.
-            return mum(folded, HashSeed.finish)
+            return Self.hash(lesser.low &<< 16 | tail & 0xFFFF, greater.low &<< 16 | tail &>> 16 & 0xFFFF, rest, seed)
         }
         let first = mum(lesser.high ^ seed.s0, lesser.low ^ seed.s1 ^ rest)
         let second = mum(greater.high ^ seed.s2, greater.low ^ seed.s3)

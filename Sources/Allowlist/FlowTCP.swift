@@ -162,8 +162,10 @@ extension Flow {
             entry.pointee.marks.remove(.hasSYN)
             entry.pointee.marks.insert(.seen(sender))
             entry.setSide(sender, side)
+            // What the SYN's window allows may follow at once (RFC 7413).
             entry.half(sender).pointee = TCPHalf(
-                end: segment.end, limit: segment.end, window: max(segment.window, 1), acknowledged: segment.acknowledgement)
+                end: segment.end, limit: segment.end &+ entry.half(receiver).pointee.window, window: max(segment.window, 1),
+                acknowledged: segment.acknowledgement)
             // Both must have offered a scale, or neither has one (RFC 7323 1.3).
             let theirs = scaleOffered() ?? noScale, ours = UInt8(truncatingIfNeeded: entry.scale(receiver))
             let isScaled = theirs != noScale && ours != noScale

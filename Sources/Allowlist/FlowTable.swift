@@ -132,30 +132,61 @@ public struct FlowCounts: BitwiseCopyable, Sendable {
     }
 }
 
-/// Where a key may lie: two buckets of one block, and what its tags look like there. 24 bytes.
+/// Two buckets of one block, and what a key's tag looks like there. 16 bytes.
+struct FlowHome: BitwiseCopyable {
+    /// The first in the low half; never the same.
+    let buckets: UInt64
+    /// The tag in every byte.
+    let pattern: UInt64
+
+    @inline(__always)
+    init(_ hash: UInt64, blockCount: UInt64) {
+        let base = scaled(hash, blockCount) &* UInt64(FlowView.bucketsPerBlock)
+        // From low bits; the block was cut from the high ones.
+        let low = hash & 0xFFFF_FFFF
+        buckets = base &+ (low & 511) | (base &+ ((low &+ 1 &+ (low &>> 16 & 255)) & 511)) &<< 32
+        // 0 is a free place, and 1 would be taken for it where the place below fits (`zeroBytes`).
+        let byte = low &>> 24
+        pattern = (byte < 2 ? byte &+ 2 : byte) &* 0x0101_0101_0101_0101
+    }
+
+    @inline(__always) var first: Int { Int(buckets & 0xFFFF_FFFF) }
+    @inline(__always) var second: Int { Int(buckets &>> 32) }
+    @inline(__always) var block: Int { Int((buckets & 0xFFFF_FFFF) &>> 9) }
+
+    /// The slot that most likely holds the key: the lowest whose tag fits. Of none that fits, some slot of the two buckets.
+    /// Without a branch: which bucket it is cannot be foretold.
+    @inline(__always)
+    func likelySlot(_ tags: UnsafeMutablePointer<Atomic<UInt64>>) -> UInt32 {
+        let inFirst = FlowPlace.zeroBytes(tags[first].load(ordering: .relaxed) ^ pattern)
+        let inSecond = FlowPlace.zeroBytes(tags[second].load(ordering: .relaxed) ^ pattern)
+        // Of each byte bit 0: in the first, bit 4: in the second.
+        let position = UInt64(truncatingIfNeeded: (inFirst &>> 7 | inSecond &>> 3).trailingZeroBitCount)
+        let bucket = UInt32(truncatingIfNeeded: buckets &>> ((position & 4) &<< 3))
+        return bucket &<< 3 | UInt32(truncatingIfNeeded: position &>> 3 & 7)
+    }
+}
+
+/// Where a key may lie.
 struct FlowPlace: BitwiseCopyable {
     let view: UnsafePointer<FlowView>
-    /// Never the same.
-    private let buckets: (UInt32, UInt32)
-    /// The tag in every byte.
-    private let pattern: UInt64
+    private let home: FlowHome
+
+    @inline(__always)
+    init(_ home: FlowHome, _ view: UnsafePointer<FlowView>) {
+        self.view = view
+        self.home = home
+    }
 
     @inline(__always)
     init(_ hash: UInt64, _ view: UnsafePointer<FlowView>) {
-        self.view = view
-        let base = UInt32(truncatingIfNeeded: scaled(hash, view.pointee.blockCount)) &* UInt32(FlowView.bucketsPerBlock)
-        // From low bits; the block was cut from the high ones.
-        let low = UInt32(truncatingIfNeeded: hash)
-        buckets = (base &+ (low & 511), base &+ ((low &+ 1 &+ (low &>> 16 & 255)) & 511))
-        // 0 is a free place, and 1 would be taken for it where the place below fits (`zeroBytes`).
-        let byte = UInt64(low &>> 24)
-        pattern = Self.ones(byte < 2 ? byte &+ 2 : byte)
+        self.init(FlowHome(hash, blockCount: view.pointee.blockCount), view)
     }
 
-    @inline(__always) var first: Int { Int(buckets.0) }
-    @inline(__always) var second: Int { Int(buckets.1) }
-    @inline(__always) var block: Int { Int(buckets.0 &>> 9) }
-    @inline(__always) var tag: UInt64 { pattern & 0xFF }
+    @inline(__always) var first: Int { home.first }
+    @inline(__always) var second: Int { home.second }
+    @inline(__always) var block: Int { home.block }
+    @inline(__always) var tag: UInt64 { home.pattern & 0xFF }
 
     @inline(__always)
     func tags(_ bucket: Int) -> UnsafeMutablePointer<Atomic<UInt64>> { view.pointee.tags + bucket }
@@ -172,24 +203,7 @@ struct FlowPlace: BitwiseCopyable {
 
     @inline(__always)
     func matches(_ bucket: Int) -> UInt64 {
-        Self.zeroBytes(tags(bucket).pointee.load(ordering: .relaxed) ^ pattern)
-    }
-
-    @inline(__always)
-    func prefetchTags() {
-        clinux_prefetch(tags(first))
-        clinux_prefetch(tags(second))
-    }
-
-    /// Brings what the tags point at into the cache. Without a branch: which bucket it is cannot be foretold.
-    @inline(__always)
-    func prefetchEntry(withHalves: Bool) {
-        let inFirst = matches(first), inSecond = matches(second)
-        let bucket = inFirst != 0 ? first : second
-        // Of none found it is some entry of the second bucket, where a new flow may go.
-        let slot = slot(bucket, (inFirst != 0 ? inFirst : inSecond).trailingZeroBitCount &>> 3 & 7)
-        clinux_prefetch(slot.entry)
-        if withHalves { clinux_prefetch(slot.halves) }
+        Self.zeroBytes(tags(bucket).pointee.load(ordering: .relaxed) ^ home.pattern)
     }
 
     @inline(__always)
@@ -300,12 +314,23 @@ extension UnsafePointer<FlowView> {
 
     @inline(never)
     private func lockShared(_ block: Int) -> Bool {
-        for _ in 0..<lockPatience {
+        for _ in 0..<spinsForLock {
             if word(block).pointee.load(ordering: .relaxed) == 0,
                 word(block).pointee.exchange(1, ordering: .acquiring) == 0
             { return true }
             clinux_spin_hint()
         }
+        return false
+    }
+
+    /// Waits until whoever keeps the block has its processor again, but not for longer than the wire can be kept waiting.
+    @inline(never)
+    func lockPatiently(_ block: Int) -> Bool {
+        let began = clinux_monotonic()
+        repeat {
+            if lockShared(block) { return true }
+            clinux_yield()
+        } while clinux_monotonic() &- began < patienceForLock
         return false
     }
 
@@ -328,8 +353,10 @@ extension UnsafePointer<FlowView> {
     public func graceBegan() -> FlowTick { FlowTick(rawValue: pointee.header.pointee.graceBegan.load(ordering: .relaxed)) }
 }
 
-/// Looks at a lock before giving up. Its holder has some ten nanoseconds of work, unless its processor was taken from it.
-private let lockPatience = 2000
+/// Looks at a lock before something else is done. Its holder has some ten nanoseconds of work, unless its processor was taken from it.
+private let spinsForLock = 2000
+/// Nanoseconds. Longer than a scheduler's slice, shorter than the deadline after which the kernel judges instead (50 ms).
+private let patienceForLock: UInt64 = 20_000_000
 
 extension UnsafePointer<FlowView> {
     /// Forgets what is over in one bucket, so that the count of flows stays true: called now and then.

@@ -1,6 +1,6 @@
 // What the allowlist allows, held to what has gone before.
 //
-//   keys, and their places' tags ─► the entries tags point at ─► one frame after the other: find, judge, note
+//   keys, and their homes' tags ─► the entries tags point at ─► one frame after the other: find, judge, note
 //
 // A frame that the rules deny is none of the flow table's business, but for later fragments and for the
 // data connections of FTP, which no rule names.
@@ -10,12 +10,24 @@ import Frames
 
 /// Working memory of one worker.
 public struct FlowScratch: BitwiseCopyable {
+    // By the order of the frames that are looked up.
     let keys: UnsafeMutablePointer<FlowKey>
-    let places: UnsafeMutablePointer<FlowPlace>
-    let list: UnsafeMutablePointer<UInt8>
-    /// By place in `list`: whether the frame's source is the greater endpoint.
-    let senders: UnsafeMutablePointer<UInt8>
+    let homes: UnsafeMutablePointer<FlowHome>
+    let likely: UnsafeMutablePointer<UInt32>
+    let notes: UnsafeMutablePointer<FlowNote>
     public let counts: UnsafeMutablePointer<FlowCounts>
+    /// When a block was last waited for in vain, 0: never.
+    let gaveUpAt: UnsafeMutablePointer<UInt32>
+}
+
+/// What the first look at a frame has told.
+struct FlowNote: BitwiseCopyable {
+    /// In the burst.
+    let index: UInt8
+    /// The endpoint that sent it: 0 the lesser, 1 the greater.
+    let sender: UInt8
+    /// A TCP segment that changes no connection's stage, which the rules allow.
+    let isSteady: Bool
 }
 
 /// Owns a `FlowScratch`.
@@ -25,10 +37,11 @@ public final class FlowMemory {
 
     public init() {
         scratch = FlowScratch(
-            keys: memory.allocate(FlowKey.self, count: burstCapacity), places: memory.allocate(FlowPlace.self, count: burstCapacity),
-            list: memory.allocate(UInt8.self, count: burstCapacity), senders: memory.allocate(UInt8.self, count: burstCapacity),
-            counts: memory.allocate(FlowCounts.self, count: 1))
+            keys: memory.allocate(FlowKey.self, count: burstCapacity), homes: memory.allocate(FlowHome.self, count: burstCapacity),
+            likely: memory.allocate(UInt32.self, count: burstCapacity), notes: memory.allocate(FlowNote.self, count: burstCapacity),
+            counts: memory.allocate(FlowCounts.self, count: 1), gaveUpAt: memory.allocate(UInt32.self, count: 1))
         scratch.counts.initialize(to: FlowCounts())
+        scratch.gaveUpAt.initialize(to: 0)
     }
 }
 
@@ -68,69 +81,87 @@ public func trackBurst(
     verdicts: UnsafeMutablePointer<Verdict>
 ) {
     // In registers: see `judgeBurst`.
-    let list = scratch.list, keys = scratch.keys, places = scratch.places, senders = scratch.senders
+    let keys = scratch.keys, homes = scratch.homes, likely = scratch.likely, notes = scratch.notes
     let version = UInt32(truncatingIfNeeded: table.pointee.version), now = clock.now
-    let seed = flows.pointee.seed
+    let seed = flows.pointee.seed, blockCount = flows.pointee.blockCount
+    let tags = flows.pointee.tags, entries = flows.pointee.entries, halves = flows.pointee.halves
     let expectsData = table.pointee.expectingCount > 0, holdsWindows = table.pointee.holdsWindows
     let from = FlowSide(side)
     var n = 0
     for i in 0..<count {
         let cause = verdicts[i].cause
+        let hash: UInt64, sender: UInt8
+        var isSteady = false
         if cause == .none {
             if verdicts[i].rule == Verdict.noRule { continue }
-            senders[n] = makeKey(keys + n, headers + i, frames[i], isReply: verdicts[i].isReply)
+            (hash, sender) = makeKey(keys + n, headers + i, frames[i], isReply: verdicts[i].isReply, seed)
+            isSteady =
+                headers[i].ipProtocol == .tcp && headers[i].marks.isEmpty && headers[i].tcpFlags.rawValue & TCPFlags.turning.rawValue == 0
         } else if cause == .fragmentUntracked {
             keys[n] = datagramKey(headers + i)
+            (hash, sender) = (keys[n].hash(seed), 0)
         } else if expectsData, headers[i].ipProtocol == .tcp, cause == .notInPolicy || cause == .synFromServer,
             !headers[i].marks.contains(.icmpError)
         {
-            senders[n] = makeKey(keys + n, headers + i, frames[i], isReply: false)
+            (hash, sender) = makeKey(keys + n, headers + i, frames[i], isReply: false, seed)
         } else {
             continue
         }
-        let place = FlowPlace(keys[n].hash(seed), flows)
-        place.prefetchTags()
-        places[n] = place
-        list[n] = UInt8(truncatingIfNeeded: i)
+        let home = FlowHome(hash, blockCount: blockCount)
+        clinux_prefetch(tags + home.first)
+        clinux_prefetch(tags + home.second)
+        homes[n] = home
+        notes[n] = FlowNote(index: UInt8(truncatingIfNeeded: i), sender: sender, isSteady: isSteady)
         n &+= 1
     }
     for k in 0..<n {
-        let isTCP = headers[Int(list[k])].ipProtocol == .tcp
-        places[k].prefetchEntry(withHalves: holdsWindows || !isTCP)
+        let slot = homes[k].likelySlot(tags)
+        likely[k] = slot
+        clinux_prefetch(entries + Int(slot))
+        if holdsWindows || !notes[k].isSteady { clinux_prefetch(halves + 2 &* Int(slot)) }
     }
     for k in 0..<n {
-        let i = Int(list[k])
-        let place = places[k]
+        let i = Int(notes[k].index), sender = Int(notes[k].sender)
         // All but a few in a thousand: a segment of a connection that is established, under the table that let the last one pass.
-        if verdicts[i].cause == .none, headers[i].ipProtocol == .tcp, headers[i].marks.isEmpty,
-            headers[i].tcpFlags.rawValue & TCPFlags.turning.rawValue == 0, flows.lock(place.block)
-        {
-            if let slot = place.find(keys + k), slot.entry.pointee.version == version, !slot.isOver(now),
-                !slot.side(Int(senders[k])).isOther(from),
+        if notes[k].isSteady, flows.lock(homes[k].block) {
+            var slot = FlowSlot(entry: entries + Int(likely[k]), halves: halves + 2 &* Int(likely[k]))
+            // A slot that has been given up since keeps its key, but is over.
+            if slot.entry.pointee.key.equals(keys[k]) || find(flows, keys + k, homes + k, &slot), slot.entry.pointee.version == version,
+                !slot.isOver(now), !slot.side(sender).isOther(from),
                 slot.entry.pointee.stage == .established && !holdsWindows
-                    || slot.entry.pointee.stage == .held && follows(slot, frames[i], headers + i, sender: Int(senders[k]))
+                    || slot.entry.pointee.stage == .held && follows(slot, frames[i], headers + i, sender: sender)
             {
                 // Most find the time they would write.
                 if slot.entry.pointee.lastSeen != now.rawValue { slot.entry.pointee.lastSeen = now.rawValue }
-                flows.unlock(place.block)
-                if expectsData { noteControl(table, flows, keys + k, places + k, frames, available, headers, i, Int(senders[k]), side, clock, scratch, verdicts) }
+                flows.unlock(homes[k].block)
+                if expectsData { noteControl(table, flows, keys + k, homes + k, frames, available, headers, i, sender, side, clock, scratch, verdicts) }
                 continue
             }
-            flows.unlock(place.block)
+            flows.unlock(homes[k].block)
         }
-        track(table, flows, keys + k, places + k, frames, available, headers, i, Int(senders[k]), side, clock, scratch, verdicts)
+        track(table, flows, keys + k, homes + k, frames, available, headers, i, sender, side, clock, scratch, verdicts)
     }
+}
+
+/// Another key has this one's tag.
+@inline(never)
+private func find(
+    _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ home: UnsafePointer<FlowHome>, _ slot: inout FlowSlot
+) -> Bool {
+    guard let found = FlowPlace(home.pointee, flows).find(key) else { return false }
+    slot = found
+    return true
 }
 
 @inline(never)
 private func track(
-    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ place: UnsafePointer<FlowPlace>,
+    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ home: UnsafePointer<FlowHome>,
     _ frames: UnsafePointer<UnsafeRawPointer>, _ available: UnsafePointer<UInt32>, _ headers: UnsafePointer<FrameHeaders>, _ i: Int,
     _ sender: Int, _ side: Side?, _ clock: FlowClock, _ scratch: FlowScratch, _ verdicts: UnsafeMutablePointer<Verdict>
 ) {
     let flow = Flow(
-        table: table, flows: flows, key: key, place: place.pointee, frame: frames[i], available: Int(available[i]),
-        headers: headers + i, sender: sender, from: side, clock: clock, counts: scratch.counts)
+        table: table, flows: flows, key: key, place: FlowPlace(home.pointee, flows), frame: frames[i], available: Int(available[i]),
+        headers: headers + i, sender: sender, from: side, clock: clock, counts: scratch.counts, gaveUpAt: scratch.gaveUpAt)
     let verdict = verdicts + i
     let cause = verdict.pointee.cause
     if cause == .fragmentUntracked {
@@ -145,15 +176,15 @@ private func track(
 /// A segment of an established connection, where some rule expects data connections beside its own.
 @inline(never)
 private func noteControl(
-    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ place: UnsafePointer<FlowPlace>,
+    _ table: UnsafePointer<TableView>, _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ home: UnsafePointer<FlowHome>,
     _ frames: UnsafePointer<UnsafeRawPointer>, _ available: UnsafePointer<UInt32>, _ headers: UnsafePointer<FrameHeaders>, _ i: Int,
     _ sender: Int, _ side: Side?, _ clock: FlowClock, _ scratch: FlowScratch, _ verdicts: UnsafeMutablePointer<Verdict>
 ) {
     let rule = table.pointee.flowRules + Int(verdicts[i].rule)
     guard rule.pointee.expectsData else { return }
     Flow(
-        table: table, flows: flows, key: key, place: place.pointee, frame: frames[i], available: Int(available[i]),
-        headers: headers + i, sender: sender, from: side, clock: clock, counts: scratch.counts
+        table: table, flows: flows, key: key, place: FlowPlace(home.pointee, flows), frame: frames[i], available: Int(available[i]),
+        headers: headers + i, sender: sender, from: side, clock: clock, counts: scratch.counts, gaveUpAt: scratch.gaveUpAt
     ).noteCompanion(rule, isReply: verdicts[i].isReply)
 }
 
@@ -166,22 +197,24 @@ extension TCPFlags {
 
 /// The flow a frame belongs to.
 ///
-/// - Returns: which endpoint sent it (of the packet inside, for an ICMP error): 0 the lesser, 1 the greater.
+/// - Returns: the key's hash, and which endpoint sent it (of the packet inside, for an ICMP error): 0 the lesser, 1 the greater.
 @inline(__always)
 private func makeKey(
-    _ key: UnsafeMutablePointer<FlowKey>, _ headers: UnsafePointer<FrameHeaders>, _ frame: UnsafeRawPointer, isReply: Bool
-) -> UInt8 {
+    _ key: UnsafeMutablePointer<FlowKey>, _ headers: UnsafePointer<FrameHeaders>, _ frame: UnsafeRawPointer, isReply: Bool, _ seed: HashSeed
+) -> (hash: UInt64, sender: UInt8) {
     let ipProtocol = headers.pointee.ipProtocol
-    if headers.pointee.form != .ipv4 || !ipProtocol.hasPorts { return makeOtherKey(key, headers, frame, isReply: isReply) }
+    if headers.pointee.form != .ipv4 || !ipProtocol.hasPorts {
+        let sender = makeOtherKey(key, headers, frame, isReply: isReply)
+        return (key.pointee.hash(seed), sender)
+    }
     let source = headers.pointee.source.low &<< 16 | UInt64(headers.pointee.sourcePort.rawValue)
     let destination = headers.pointee.destination.low &<< 16 | UInt64(headers.pointee.destinationPort.rawValue)
     let lesser = min(source, destination), greater = max(source, destination)
-    key.pointee.lesser = AddressWords(high: 0, low: lesser &>> 16)
-    key.pointee.greater = AddressWords(high: 0, low: greater &>> 16)
-    key.pointee.tail =
-        lesser & 0xFFFF | (greater & 0xFFFF) &<< 16 | UInt64(headers.pointee.vlan.rawValue) &<< 32
-        | UInt64(ipProtocol.rawValue) &<< 48 | UInt64(FlowKind.ipv4) &<< 56
-    return source > destination ? 1 : 0
+    let rest = UInt64(headers.pointee.vlan.rawValue) | UInt64(ipProtocol.rawValue) &<< 16 | UInt64(FlowKind.ipv4) &<< 24
+    key.pointee = FlowKey(
+        lesser: AddressWords(high: 0, low: lesser &>> 16), greater: AddressWords(high: 0, low: greater &>> 16),
+        tail: lesser & 0xFFFF | (greater & 0xFFFF) &<< 16 | rest &<< 32)
+    return (FlowKey.hash(lesser, greater, rest &* seed.s2, seed), source > destination ? 1 : 0)
 }
 
 /// The same for IPv6, and for protocols without ports.
@@ -255,6 +288,7 @@ struct Flow {
     let from: Side?
     let clock: FlowClock
     let counts: UnsafeMutablePointer<FlowCounts>
+    let gaveUpAt: UnsafeMutablePointer<UInt32>
 
     @inline(__always) var now: UInt32 { clock.now.rawValue }
     @inline(__always) var receiver: Int { 1 &- sender }
@@ -264,7 +298,7 @@ struct Flow {
     @inline(__always)
     func allowed(_ verdict: UnsafeMutablePointer<Verdict>) {
         let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
-        guard flows.lock(place.block) else { return contended(verdict) }
+        guard lock(place.block) else { return contended(verdict) }
         var entry = place.find(key)
         if let found = entry, found.isOver(clock.now) || isCut(found, rule) { entry = nil }
         let cause: Cause
@@ -290,6 +324,18 @@ struct Flow {
         if Int32(bitPattern: entry.pointee.version &- rule.pointee.since) >= 0 { return false }
         counts.pointee.cut &+= 1
         return true
+    }
+
+    /// - Returns: false if another worker keeps the block and does not come back; once that has been waited for, not again for a second.
+    @inline(__always)
+    private func lock(_ block: Int) -> Bool { flows.lock(block) || lockPatiently(block) }
+
+    @inline(never)
+    private func lockPatiently(_ block: Int) -> Bool {
+        if gaveUpAt.pointee != 0, clock.now.since(gaveUpAt.pointee) < FlowTick.perSecond { return false }
+        if flows.lockPatiently(block) { return true }
+        gaveUpAt.pointee = max(now, 1)
+        return false
     }
 
     /// Another worker keeps the block: its processor was taken from it. What would pass whatever is known of its flow passes now;
@@ -426,7 +472,7 @@ struct Flow {
     private func noteFragment(_ verdict: UnsafeMutablePointer<Verdict>) {
         var key = datagramKey(headers)
         let place = FlowPlace(key.hash(flows.pointee.seed), flows)
-        guard flows.lock(place.block) else { return }
+        guard lock(place.block) else { return }
         defer { flows.unlock(place.block) }
         let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
         let fragment = headers.pointee.fragment
@@ -446,7 +492,7 @@ struct Flow {
     /// Passes in order and without overlap only: stacks differ in what they make of anything else (RFC 5722, T. Ptacek 1998).
     @inline(never)
     func laterFragment(_ verdict: UnsafeMutablePointer<Verdict>) {
-        guard flows.lock(place.block) else { return contended(verdict) }
+        guard lock(place.block) else { return contended(verdict) }
         defer { flows.unlock(place.block) }
         // Of another version the rule's number would mean another rule.
         guard let entry = place.find(key), !entry.isOver(clock.now),
@@ -479,7 +525,7 @@ struct Flow {
     func noteCompanion(_ rule: UnsafePointer<FlowRule>, isReply: Bool) {
         var (key, sender) = companionKey()
         let place = FlowPlace(key.hash(flows.pointee.seed), flows)
-        guard flows.lock(place.block) else { return }
+        guard lock(place.block) else { return }
         defer { flows.unlock(place.block) }
         var known = place.find(&key)
         if let found = known, found.isOver(clock.now) { known = nil }
@@ -514,7 +560,7 @@ struct Flow {
         if headers.pointee.tcpFlags.opensConnection {
             guard let number = companionsRule() else { return }
             let rule = table.pointee.flowRules + number
-            guard flows.lock(place.block) else { return contended(verdict) }
+            guard lock(place.block) else { return contended(verdict) }
             defer { flows.unlock(place.block) }
             var entry = place.find(key)
             if let found = entry, found.isOver(clock.now) { entry = nil }
@@ -523,7 +569,7 @@ struct Flow {
             verdict.pointee = Verdict(rule: UInt32(truncatingIfNeeded: number), cause: cause, isReply: false)
             return
         }
-        guard flows.lock(place.block) else { return contended(verdict) }
+        guard lock(place.block) else { return contended(verdict) }
         defer { flows.unlock(place.block) }
         guard let entry = place.find(key), entry.pointee.marks.contains(.isExpected), !entry.isOver(clock.now),
             let number = table.pointee.expectingRule(entry.pointee.rule)
@@ -539,7 +585,7 @@ struct Flow {
         guard headers.pointee.destinationPort.rawValue >= 1024 else { return nil }
         var (key, sender) = companionKey()
         let place = FlowPlace(key.hash(flows.pointee.seed), flows)
-        guard flows.lock(place.block) else { return nil }
+        guard lock(place.block) else { return nil }
         defer { flows.unlock(place.block) }
         guard let entry = place.find(&key), !entry.isOver(clock.now), let number = table.pointee.expectingRule(entry.pointee.rule),
             entry.client == sender || headers.pointee.sourcePort.rawValue == 20, !entry.side(sender).isOther(side)

@@ -141,6 +141,14 @@ final class WorkerThread: @unchecked Sendable {
         _ = write(wake, &one, 8)
     }
 
+    /// Tells that the thread runs; if it has not for so long that the kernel judged, what went by is excused.
+    private func beat() -> UInt64 {
+        let last = heartbeat.last
+        let now = heartbeat.beat()
+        if last != 0, now > last, now &- last > unwatched.load(ordering: .relaxed) { worker.pointee.beginGrace(now) }
+        return now
+    }
+
     private func run() {
         clinux_name_thread("sekisho-w\(index)")
         threadID.store(clinux_thread_id(), ordering: .relaxed)
@@ -165,7 +173,7 @@ final class WorkerThread: @unchecked Sendable {
             if isToEnd.load(ordering: .relaxed) { break }
             let rests = isToRest.load(ordering: .relaxed)
             let limit = idle == .sleep || rests ? 1 : idle == .spin ? Int.max : emptyTurnsBeforeSleep
-            let now = heartbeat.beat()
+            let now = beat()
             // The kernel has judged until now.
             if rested && !rests { worker.pointee.beginGrace(now) }
             rested = rests
@@ -175,16 +183,14 @@ final class WorkerThread: @unchecked Sendable {
             worker.pointee.sweepSome()
             counters.count(.sleeps)
             published.goOffline()
+            _ = beat()
             heartbeat.fallAsleep()
             _ = poll(&waiting, nfds_t(waiting.count), longestSleep)
             if waiting[waiting.count - 1].revents != 0 {
                 var told: UInt64 = 0
                 _ = read(wake, &told, 8)
             }
-            let called = heartbeat.last
-            let woken = heartbeat.beat()
-            worker.pointee.tell(woken)
-            if called != 0, woken > called, woken &- called > unwatched.load(ordering: .relaxed) { worker.pointee.beginGrace(woken) }
+            worker.pointee.tell(beat())
             published.goOnline()
             worker.pointee.retryStuckPorts()
         }

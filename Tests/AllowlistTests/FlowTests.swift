@@ -241,6 +241,34 @@ private let strict = FlowOptions(isStrict: true)
         }
     }
 
+    /// A worker whose processor is taken from it keeps its lock meanwhile.
+    @Test func aReplyWaitsForAnInterruptedWorker() throws {
+        let bed = try FlowBed([flowRule([udp(53)])], isShared: true)
+        let query = FrameBuilder.udpFrame(2000, 53), answer = FrameBuilder.udpFrame(from: [10, 3, 1, 21], to: [10, 3, 0, 10], 53, 2000)
+        nonisolated(unsafe) let view = bed.flows.view
+        #expect(bed.cause(query) == "")
+        // All blocks are kept, for much longer than spinning takes. The machine may be slow, too: one try in many has to do.
+        let passed = (0..<50).contains { _ in
+            for block in 0..<Int(view.pointee.blockCount) { #expect(view.lock(block)) }
+            let other = PThread {
+                usleep(3000)
+                for block in 0..<Int(view.pointee.blockCount) { view.unlock(block) }
+            }
+            defer { other.join() }
+            bed.memory.scratch.gaveUpAt.pointee = 0
+            return bed.cause(answer, from: .inside) == ""
+        }
+        #expect(passed)
+        // One that does not come back is given up, and the frame denied: nobody knows whether it was asked for.
+        let contended = bed.counts.contended
+        for block in 0..<Int(view.pointee.blockCount) { #expect(view.lock(block)) }
+        for _ in 0..<100 { #expect(bed.cause(answer, from: .inside) == "flow-table-full") }
+        #expect(bed.counts.contended == contended + 100)
+        #expect(bed.cause(query) == "")
+        for block in 0..<Int(view.pointee.blockCount) { view.unlock(block) }
+        #expect(bed.cause(answer, from: .inside) == "")
+    }
+
     /// Both directions of many flows in two threads at once, over one table. ThreadSanitizer looks on in CI.
     @Test func workersShareATable() throws {
         let flows = FlowTable(capacity: 2000, isShared: true)
@@ -592,6 +620,23 @@ private let strict = FlowOptions(isStrict: true)
         #expect(bed.cause(wire.segment(fromClient: true, .rst, seq: wire.c)) == "")
         fresh.open(bed)
         fresh.say(bed, fromClient: false, 5)
+    }
+
+    @Test func aServerMayGoOnRightBehindItsSynAck() throws {
+        let bed = try FlowBed([flowRule([tcp(5000)], strict)])
+        var wire = Wire()
+        #expect(bed.cause(wire.syn) == "")
+        #expect(bed.cause(wire.synAck, from: .inside) == "")
+        wire.c &+= 1
+        wire.s &+= 1
+        // As far as the SYN's window goes, which is never scaled.
+        var ahead = wire
+        ahead.s &+= 1500
+        #expect(bed.cause(ahead.data(fromClient: false, 500), from: .inside) == "tcp-window")
+        wire.say(bed, fromClient: false, 500)
+        wire.say(bed, fromClient: false, 400)
+        wire.say(bed, fromClient: true, 10)
+        wire.say(bed, fromClient: false, 1000)
     }
 
     @Test func strictKeepsToTheWindows() throws {

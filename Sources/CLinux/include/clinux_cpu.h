@@ -3,6 +3,7 @@
 // allocates or locks, so that the packet path may use them.
 #pragma once
 
+#include <sched.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -31,6 +32,10 @@ static inline uint64_t clinux_monotonic_coarse(void) {
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
+
+/// Lets another thread have the processor.
+CLINUX_PACKET_PATH
+static inline void clinux_yield(void) { sched_yield(); }
 
 /// Tells the core that this is a spin loop.
 CLINUX_PACKET_PATH

@@ -29,6 +29,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
         // C headers that Swift cannot reach by itself.
@@ -47,6 +48,9 @@ let package = Package(
         .target(name: "Captures", dependencies: ["CPcap"], swiftSettings: swift),
         .target(name: "Policy", dependencies: ["Frames", "Allowlist", "CTOML"], swiftSettings: swift),
         .target(
+            name: "Baseline",
+            dependencies: ["Frames", "Allowlist", "Policy", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: swift),
+        .target(
             name: "Control",
             dependencies: ["Datapath", "Policy", "CLinux", .product(name: "Logging", package: "swift-log")],
             swiftSettings: swift),
@@ -56,7 +60,7 @@ let package = Package(
         .executableTarget(
             name: "sekisho",
             dependencies: [
-                "Control", "Datapath", "Policy", "Captures", "Measure",
+                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swift),

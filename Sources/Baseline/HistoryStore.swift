@@ -1,0 +1,266 @@
+// What was learnt, on disk: one SQLite file, opened by whoever learns and read by whoever asks.
+//
+// Written in one transaction a second: a process that is killed has lost no more. A file that is damaged, or of a later
+// version, is left as it is.
+
+import Allowlist
+import Foundation
+import Frames
+import GRDB
+
+/// Why the history cannot be used.
+public struct HistoryError: Error, CustomStringConvertible, Sendable {
+    public let description: String
+
+    init(_ doing: String, _ path: String, _ problem: any Error) {
+        var text = "\(doing) \(path): "
+        if let error = problem as? DatabaseError {
+            text += error.message ?? "SQLite error \(error.resultCode.rawValue)"
+            switch error.resultCode {
+            case .SQLITE_NOTADB, .SQLITE_CORRUPT:
+                text += "\n  → it is damaged, or no history of Sekisho's; nothing was changed. Restore a copy, or name another directory"
+            case .SQLITE_FULL, .SQLITE_IOERR: text += "\n  → is the disk full? df \(path)"
+            case .SQLITE_BUSY: text += "\n  → another process is writing to it; try again"
+            case .SQLITE_CANTOPEN, .SQLITE_PERM, .SQLITE_READONLY: text += "\n  → it must be in a directory that you may write to"
+            default: break
+            }
+        } else {
+            text += "\(problem)"
+        }
+        description = text
+    }
+
+    public init(text: String) { description = text }
+    init(_ text: String) { description = text }
+}
+
+public final class HistoryStore: Sendable {
+    public let path: String
+    let database: DatabasePool
+
+    /// In the file's header: "SKSH".
+    private static let applicationID: Int64 = 0x534B_5348
+    static let version = 1
+
+    /// Opens the history of a state directory, or makes it.
+    ///
+    /// - Parameter isNew: whether it may be made; else a missing one is an error.
+    public init(directory: String, mayMake: Bool = true) throws(HistoryError) {
+        path = directory + "/history.sqlite"
+        let exists = FileManager.default.fileExists(atPath: path)
+        guard exists || mayMake else {
+            throw HistoryError(
+                "opening the history \(path): it does not exist\n  → learn something first: sekisho learn CAPTURE --state \(directory)")
+        }
+        if mayMake {
+            do {
+                try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
+            } catch { throw HistoryError("making the state directory \(directory): \(error.localizedDescription)") }
+        }
+        var configuration = Configuration()
+        configuration.busyMode = .timeout(5)
+        configuration.prepareDatabase { db in
+            try db.execute(sql: "PRAGMA synchronous = NORMAL")
+        }
+        do {
+            // Looked at before the pool may write anything to it.
+            if exists { try Self.check(path) }
+            database = try DatabasePool(path: path, configuration: configuration)
+            try database.write { db in
+                if try Int.fetchOne(db, sql: "PRAGMA user_version") == 0 { try Self.make(db) }
+            }
+        } catch let error as HistoryError {
+            throw error
+        } catch {
+            throw HistoryError("opening the history", path, error)
+        }
+    }
+
+    private static func check(_ path: String) throws {
+        var configuration = Configuration()
+        configuration.readonly = true
+        let database = try DatabaseQueue(path: path, configuration: configuration)
+        try database.read { db in
+            let version = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
+            let application = try Int64.fetchOne(db, sql: "PRAGMA application_id") ?? 0
+            let tables = try Int.fetchOne(db, sql: "SELECT count(*) FROM sqlite_master") ?? 0
+            if tables > 0 && application != applicationID {
+                throw HistoryError("opening the history \(path): this is another program's database; nothing was changed")
+            }
+            if version > Self.version {
+                throw HistoryError(
+                    "opening the history \(path): it is of version \(version), and this program knows \(Self.version); nothing was changed\n"
+                        + "  → use the program that wrote it, or a later one")
+            }
+            if tables > 0 { _ = try Int.fetchOne(db, sql: "SELECT count(*) FROM source") }
+        }
+    }
+
+    private static func make(_ db: Database) throws {
+        try db.execute(sql: """
+            PRAGMA application_id = \(applicationID);
+            CREATE TABLE source (
+                id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, digest TEXT, learnt_at INTEGER NOT NULL,
+                first INTEGER NOT NULL, last INTEGER NOT NULL, frames INTEGER NOT NULL, malformed INTEGER NOT NULL, overflow INTEGER NOT NULL);
+            CREATE TABLE conversation (
+                id INTEGER PRIMARY KEY, client BLOB NOT NULL, server BLOB NOT NULL, family INTEGER NOT NULL, protocol INTEGER NOT NULL,
+                service INTEGER NOT NULL, vlan INTEGER NOT NULL, orientation INTEGER NOT NULL,
+                intervals BLOB, interval_count INTEGER NOT NULL DEFAULT 0);
+            CREATE UNIQUE INDEX conversation_key ON conversation (client, server, family, protocol, service, vlan);
+            CREATE TABLE day (
+                conversation INTEGER NOT NULL, day INTEGER NOT NULL, hours INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+                connections INTEGER NOT NULL, answered INTEGER NOT NULL, refused INTEGER NOT NULL,
+                frames_out INTEGER NOT NULL, frames_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL, bytes_in INTEGER NOT NULL,
+                PRIMARY KEY (conversation, day)) WITHOUT ROWID;
+            CREATE TABLE address (
+                address BLOB NOT NULL, family INTEGER NOT NULL, vlan INTEGER NOT NULL, mac INTEGER NOT NULL, side INTEGER NOT NULL,
+                first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (address, family, vlan, mac, side)) WITHOUT ROWID;
+            CREATE TABLE ethertype (type INTEGER PRIMARY KEY, frames INTEGER NOT NULL);
+            CREATE TABLE observed_hour (hour INTEGER PRIMARY KEY);
+            CREATE TABLE decision (
+                id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, verdict TEXT NOT NULL,
+                client BLOB NOT NULL, server BLOB NOT NULL, family INTEGER NOT NULL, protocol INTEGER NOT NULL,
+                service_low INTEGER NOT NULL, service_high INTEGER NOT NULL, vlan INTEGER);
+            CREATE TABLE period (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
+            PRAGMA user_version = \(version);
+            """)
+    }
+
+    // MARK: - Writing
+
+    /// Whether a capture of this content has been learnt already.
+    public func hasSource(digest: String) throws(HistoryError) -> Bool {
+        try reading { db in try Bool.fetchOne(db, sql: "SELECT EXISTS (SELECT 1 FROM source WHERE digest = ?)", arguments: [digest]) ?? false }
+    }
+
+    /// Something that is being learnt from.
+    ///
+    /// - Returns: its number, for `write`.
+    public func addSource(kind: String, name: String, digest: String?) throws(HistoryError) -> Int64 {
+        try writing { db in
+            try db.execute(
+                sql: "INSERT INTO source (kind, name, digest, learnt_at, first, last, frames, malformed, overflow) VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0)",
+                arguments: [kind, name, digest, Int64(Date().timeIntervalSince1970)])
+            return db.lastInsertedRowID
+        }
+    }
+
+    /// Writes down what a learner has learnt since the last time, all or nothing.
+    public func write(_ learner: Learner, source: Int64) throws(HistoryError) {
+        let days = learner.drain()
+        let intervals = learner.drainIntervals(), addresses = learner.drainAddresses(), etherTypes = learner.drainEtherTypes()
+        let counts = learner.counts
+        try writing { db in
+            var rows: [Int: Int64] = [:]
+            let find = try db.cachedStatement(sql: """
+                INSERT INTO conversation (client, server, family, protocol, service, vlan, orientation) VALUES (?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT DO UPDATE SET orientation = max(orientation, excluded.orientation) RETURNING id
+                """)
+            let orient = try db.cachedStatement(sql: "UPDATE conversation SET orientation = max(orientation, ?) WHERE id = ?")
+            let add = try db.cachedStatement(sql: """
+                INSERT INTO day VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT DO UPDATE SET hours = hours | excluded.hours, first = min(first, excluded.first), last = max(last, excluded.last),
+                connections = connections + excluded.connections, answered = answered + excluded.answered, refused = refused + excluded.refused,
+                frames_out = frames_out + excluded.frames_out, frames_in = frames_in + excluded.frames_in,
+                bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in
+                """)
+            var first = Int64.max, last: Int64 = 0
+            var hours: Set<Int64> = []
+            for one in days {
+                var row = one.row != 0 ? one.row : rows[one.conversation] ?? 0
+                if row == 0 {
+                    let key = one.key
+                    row = try Int64.fetchOne(find, arguments: [
+                        key.client.blob(key.family), key.server.blob(key.family), Int(key.family.rawValue), Int(key.ipProtocol.rawValue),
+                        Int(key.service.rawValue), Int(key.vlan.rawValue), Int(one.orientation.rawValue),
+                    ]) ?? 0
+                    rows[one.conversation] = row
+                } else {
+                    try orient.execute(arguments: [Int(one.orientation.rawValue), row])
+                }
+                let day = one.day
+                if day.first == 0 && day.connections == 0 && day.refused == 0 { continue }
+                let start = day.first != 0 ? day.first : UInt64(day.day) * 86_400_000_000_000
+                try add.execute(arguments: [
+                    row, Int64(day.day), Int64(day.hours), Int64(start), Int64(max(day.last, start)), Int64(day.connections), Int64(day.answered),
+                    Int64(day.refused), Int64(bitPattern: day.framesOut), Int64(bitPattern: day.framesIn), Int64(bitPattern: day.bytesOut),
+                    Int64(bitPattern: day.bytesIn),
+                ])
+                first = min(first, Int64(start))
+                last = max(last, Int64(day.last))
+                for hour in 0..<24 where day.hours >> UInt32(hour) & 1 == 1 { hours.insert(Int64(day.day) * 24 + Int64(hour)) }
+            }
+            for hour in hours { try db.execute(sql: "INSERT OR IGNORE INTO observed_hour VALUES (?)", arguments: [hour]) }
+            for one in intervals {
+                let row = one.row != 0 ? one.row : rows[one.conversation] ?? 0
+                try db.execute(
+                    sql: "UPDATE conversation SET intervals = ?, interval_count = ? WHERE id = ?",
+                    arguments: [one.intervals.blob, Int64(bitPattern: one.intervals.count), row])
+            }
+            let see = try db.cachedStatement(sql: """
+                INSERT INTO address VALUES (?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last)
+                """)
+            for (one, first, last) in addresses {
+                try see.execute(arguments: [
+                    one.address.blob(one.family), Int(one.family.rawValue), Int(one.vlan.rawValue), Int64(one.mac.rawValue),
+                    one.side.map { Int($0.rawValue) } ?? -1, Int64(first), Int64(last),
+                ])
+            }
+            for (type, frames) in etherTypes {
+                try db.execute(
+                    sql: "INSERT INTO ethertype VALUES (?, ?) ON CONFLICT DO UPDATE SET frames = frames + excluded.frames",
+                    arguments: [Int(type.rawValue), Int64(frames)])
+            }
+            try db.execute(
+                sql: """
+                    UPDATE source SET first = CASE first WHEN 0 THEN ? ELSE min(first, ?) END, last = max(last, ?), frames = ?, malformed = ?,
+                    overflow = ? WHERE id = ?
+                    """,
+                arguments: [
+                    first == .max ? 0 : first, first, last, Int64(counts.frames), Int64(counts.malformed), Int64(counts.overflow), source,
+                ])
+            return rows
+        }.forEach { learner.setRow($0.key, $0.value) }
+    }
+
+    // MARK: - Both
+
+    func writing<T>(_ body: (Database) throws -> T) throws(HistoryError) -> T {
+        do { return try database.write(body) } catch { throw HistoryError("writing the history", path, error) }
+    }
+
+    func reading<T>(_ body: (Database) throws -> T) throws(HistoryError) -> T {
+        do { return try database.read(body) } catch { throw HistoryError("reading the history", path, error) }
+    }
+}
+
+extension AddressWords {
+    /// In network order: sorts as addresses do.
+    func blob(_ family: IPFamily) -> Data {
+        withUnsafeBytes(of: (high.bigEndian, low.bigEndian)) { Data($0.suffix(family == .ipv6 ? 16 : 4)) }
+    }
+
+    init(blob: Data) {
+        var words = (UInt64(0), UInt64(0))
+        for (i, byte) in blob.suffix(16).enumerated() {
+            let at = 16 - min(blob.count, 16) + i
+            if at < 8 { words.0 |= UInt64(byte) << UInt64(56 - 8 * at) } else { words.1 |= UInt64(byte) << UInt64(56 - 8 * (at - 8)) }
+        }
+        self.init(high: words.0, low: words.1)
+    }
+}
+
+extension Intervals {
+    /// Little-endian floats.
+    var blob: Data { values.reduce(into: Data()) { data, value in withUnsafeBytes(of: value.bitPattern.littleEndian) { data.append(contentsOf: $0) } } }
+
+    init(blob: Data?, count: UInt64) {
+        self.init()
+        let bytes = [UInt8](blob ?? Data())
+        values = stride(from: 0, to: bytes.count - 3, by: 4).map { i in
+            Float(bitPattern: UInt32(bytes[i]) | UInt32(bytes[i + 1]) << 8 | UInt32(bytes[i + 2]) << 16 | UInt32(bytes[i + 3]) << 24)
+        }
+        self.count = count
+    }
+}

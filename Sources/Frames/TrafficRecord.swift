@@ -1,0 +1,54 @@
+// What one end of a flow sent the other during a while: what is learnt from.
+//
+// A capture gives one for each frame, a worker one for each flow and moment. Fixed size, plain data.
+
+/// Frames of one direction of one flow. 80 bytes.
+@frozen
+public struct TrafficRecord: BitwiseCopyable, Sendable {
+    public var source: AddressWords
+    public var destination: AddressWords
+    /// When the first and the last of them came, ns since 1970.
+    public var first: UInt64
+    public var last: UInt64
+    public var bytes: UInt64
+    /// Ethernet source.
+    public var sourceMAC: MACAddress
+    public var frames: UInt32
+    /// The server's port if the sender is the server; see `FrameHeaders`.
+    public var sourcePort: Port
+    public var destinationPort: Port
+    public var vlan: VLANID
+    public var etherType: EtherType
+    public var ipProtocol: IPProtocol
+    /// Of all of them together.
+    public var tcpFlags: TCPFlags
+    public var form: FrameForm
+    public var marks: FrameMarks
+    /// The port they came in by; nil: a capture, which does not say.
+    public var side: Side?
+
+    /// - Parameters:
+    ///   - frame: at least an Ethernet header; the parser proved it.
+    ///   - nanoseconds: since 1970.
+    @inlinable @inline(__always)
+    public init(_ headers: borrowing FrameHeaders, frame: UnsafeRawPointer, wireLength: Int, at nanoseconds: UInt64, side: Side?) {
+        source = headers.source
+        destination = headers.destination
+        first = nanoseconds
+        last = nanoseconds
+        bytes = UInt64(truncatingIfNeeded: wireLength)
+        let high = UInt16(bigEndian: frame.loadUnaligned(fromByteOffset: 6, as: UInt16.self))
+        sourceMAC = MACAddress(
+            rawValue: UInt64(high) << 32 | UInt64(UInt32(bigEndian: frame.loadUnaligned(fromByteOffset: 8, as: UInt32.self))))
+        frames = 1
+        sourcePort = headers.sourcePort
+        destinationPort = headers.destinationPort
+        vlan = headers.vlan
+        etherType = headers.etherType
+        ipProtocol = headers.ipProtocol
+        tcpFlags = headers.tcpFlags
+        form = headers.form
+        marks = headers.marks
+        self.side = side
+    }
+}

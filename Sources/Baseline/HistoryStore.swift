@@ -119,8 +119,8 @@ public final class HistoryStore: Sendable {
             CREATE TABLE observed_hour (hour INTEGER PRIMARY KEY);
             CREATE TABLE decision (
                 id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, verdict TEXT NOT NULL,
-                client BLOB NOT NULL, server BLOB NOT NULL, family INTEGER NOT NULL, protocol INTEGER NOT NULL,
-                service_low INTEGER NOT NULL, service_high INTEGER NOT NULL, vlan INTEGER);
+                client BLOB NOT NULL, client_length INTEGER NOT NULL, server BLOB NOT NULL, server_length INTEGER NOT NULL,
+                family INTEGER NOT NULL, protocol INTEGER NOT NULL, service_low INTEGER NOT NULL, service_high INTEGER NOT NULL, vlan INTEGER);
             CREATE TABLE period (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
             PRAGMA user_version = \(version);
             """)

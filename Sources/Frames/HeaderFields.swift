@@ -124,6 +124,10 @@ public struct AddressWords: Hashable, Sendable {
     @inlinable public static var zero: AddressWords { AddressWords(high: 0, low: 0) }
 }
 
+extension AddressWords: Comparable {
+    @inlinable public static func < (a: AddressWords, b: AddressWords) -> Bool { (a.high, a.low) < (b.high, b.low) }
+}
+
 /// The port of the bridge a frame came in by.
 @frozen
 public enum Side: UInt8, Sendable, Hashable, CaseIterable {

@@ -15,7 +15,7 @@ struct Sekisho: ParsableCommand {
             Begin with: sekisho check POLICY, then sekisho doctor, then sekisho run.
             """,
         version: "0.1.0",
-        subcommands: [Run.self, Detach.self, Apply.self, Status.self, Latency.self, Check.self, Explain.self, Simulate.self, Learn.self, Export.self, DoctorCommand.self, Bench.self])
+        subcommands: [Run.self, Detach.self, Apply.self, Status.self, Latency.self, Check.self, Explain.self, Simulate.self, Learn.self, BaselineCommand.self, Propose.self, Export.self, DoctorCommand.self, Bench.self])
 }
 
 /// Exit codes, the same for every command; `--help` names them where they matter.

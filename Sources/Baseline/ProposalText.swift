@@ -1,0 +1,149 @@
+// A proposal as a policy file that a person would sign: every rule with what it rests on.
+
+import Allowlist
+import Foundation
+import Frames
+import Policy
+
+extension Proposal {
+    /// - Parameters:
+    ///   - name: the policy's.
+    ///   - zone: for times in comments.
+    public func text(_ history: History, name: String, completeness: Completeness, zone: TimeZone = .current) -> String {
+        var text = ""
+        func line(_ words: String = "") { text += words + "\n" }
+        let formatter = DateFormatter()
+        formatter.locale = Locale(identifier: "en_US_POSIX")
+        formatter.timeZone = zone
+        formatter.dateFormat = "yyyy-MM-dd HH:mm"
+        func date(_ nanoseconds: UInt64) -> String { formatter.string(from: Date(timeIntervalSince1970: Double(nanoseconds) / 1e9)) }
+        let connections = history.conversations.reduce(0) { $0 + $1.connections }
+
+        line("# Proposed by sekisho from what was observed: \(history.conversations.count) conversations, \(connections) connections,")
+        if let first = history.hours.first, let last = history.hours.last {
+            line("# from \(date(UInt64(first) * 3_600_000_000_000)) to \(date(UInt64(last + 1) * 3_600_000_000_000)) (\(zone.identifier)).")
+        }
+        line("# Of the next week's connections \(Completeness.share(completeness.unseenShare)) may be new, at most \(Completeness.share(completeness.unseenBound)) (95 %).")
+        let missing = completeness.missing()
+        if missing.isEmpty {
+            line("# Learning may be called complete.")
+        } else {
+            line("# Learning is not complete yet. Missing:")
+            for one in missing { line("#   - \(one)") }
+        }
+        if !waiting.isEmpty { line("# \(waiting.count) conversations wait for a person and are not in here, unless marked \"review\".") }
+        line()
+        line("version = 1")
+        line("name = \(Self.quoted(name))")
+        line("mode = \"monitor\"    # change to \"enforce\" when 'sekisho simulate' and 'sekisho status' show that nothing is missing")
+        let types = ["arp"] + history.etherTypes.map(\.type).filter { ![.arp, .ipv4, .ipv6].contains($0) && $0.rawValue != 0 }.map {
+            let name = EtherTypeNames.name($0)
+            return name
+        }
+        line("ethertypes = [\(types.map { $0.first?.isNumber == true ? $0 : Self.quoted($0) }.joined(separator: ", "))]")
+        line()
+
+        let names = Dictionary(uniqueKeysWithValues: devices.map { ($0.address, $0.name) })
+        for device in devices {
+            line("[devices.\(device.name)]")
+            line("addresses = [\(Self.quoted(device.address.written(device.family)))]")
+            if let mac = device.mac { line("mac = [\(Self.quoted(Self.written(mac)))]") }
+        }
+        // A set of devices that a rule names gets a name; several rules may share it.
+        var groups: [[AddressWords]: String] = [:]
+        var order: [[AddressWords]] = []
+        let roles = Dictionary(uniqueKeysWithValues: devices.map { ($0.address, $0.role) })
+        var counts: [String: Int] = [:]
+        for rule in rules {
+            for side in [rule.clients, rule.servers] where side.count > 1 && groups[side] == nil {
+                let kinds = Set(side.map { roles[$0] ?? .device })
+                let base = kinds.count == 1 ? kinds.first!.plural : "devices"
+                counts[base, default: 0] += 1
+                groups[side] = "\(base)-\(counts[base]!)"
+                order.append(side)
+            }
+        }
+        if !order.isEmpty {
+            line()
+            line("[groups]")
+            for side in order { line("\(groups[side]!) = [\(side.map { Self.quoted(names[$0] ?? "") }.joined(separator: ", "))]") }
+        }
+        func side(_ addresses: [AddressWords]) -> String {
+            addresses.count == 1 ? Self.quoted(names[addresses[0]] ?? addresses[0].written(.ipv4)) : Self.quoted(groups[addresses]!)
+        }
+        for rule in rules {
+            line()
+            for words in evidence(rule, history, date) { line("# \(words)") }
+            line("[[allow]]")
+            line("id = \(Self.quoted(rule.id))")
+            line("from = \(side(rule.clients))")
+            line("to = \(side(rule.servers))")
+            let services = rule.services.map { Self.quoted($0.written) }
+            line("service = \(services.count == 1 ? services[0] : "[\(services.joined(separator: ", "))]")")
+            if rule.vlan != .untagged { line("vlan = [\(rule.vlan.rawValue)]") }
+            if rule.hasFTPData { line("ftp_data = true") }
+            line("purpose = \(Self.quoted(rule.reasons.isEmpty ? "learnt" : "review"))")
+        }
+        return text
+    }
+
+    /// What a rule rests on, in words.
+    private func evidence(_ rule: ProposedRule, _ history: History, _ date: (UInt64) -> String) -> [String] {
+        let all = rule.evidence.map { history.conversations[$0] }
+        let connections = all.reduce(0) { $0 + $1.connections }, frames = all.reduce(0) { $0 + $1.frames }
+        let days = Set(all.flatMap { $0.days.map(\.day) }).count
+        let first = all.map(\.first).min() ?? 0, last = all.map(\.last).max() ?? 0
+        var lines: [String] = []
+        if !rule.reasons.isEmpty { lines.append("review: " + rule.reasons.sorted().map(\.text).joined(separator: "; ")) }
+        lines.append(
+            "seen: \(all.count) conversation\(all.count == 1 ? "" : "s"), \(connections) connections, \(frames) frames, on \(days) day\(days == 1 ? "" : "s"), "
+                + "\(date(first)) to \(date(last))")
+        if let period = Period(all) { lines.append(period.text) }
+        let guesses = all.count { $0.orientation != .seen }
+        if guesses > 0 { lines.append("the beginning of \(guesses == all.count ? "none" : "\(guesses) of them") was \(guesses == all.count ? "seen" : "not seen")") }
+        if rule.unobserved > 0 { lines.append("unobserved: \(rule.unobserved) of the permissions it gives were never used") }
+        return lines
+    }
+
+    static func quoted(_ text: String) -> String {
+        "\"" + text.unicodeScalars.map { scalar in
+            switch scalar {
+            case "\"": "\\\""
+            case "\\": "\\\\"
+            case let scalar where scalar.value < 0x20 || scalar.value == 0x7F: String(format: "\\u%04X", scalar.value)
+            default: String(Character(scalar))
+            }
+        }.joined() + "\""
+    }
+
+    static func written(_ mac: MACAddress) -> String {
+        stride(from: 40, through: 0, by: -8).map { String(format: "%02x", Int(mac.rawValue >> UInt64($0) & 0xFF)) }.joined(separator: ":")
+    }
+}
+
+/// How regularly something is asked.
+public struct Period: Sendable {
+    /// Seconds.
+    public var median: Double
+    /// Half of the intervals lie so near to it, as a share of it.
+    public var spread: Double
+    public var count: UInt64
+
+    /// Over the last intervals of these conversations; nil: too few.
+    public init?(_ conversations: [RecordedConversation]) {
+        let values = conversations.flatMap { $0.intervals.values }.map(Double.init).sorted()
+        guard values.count >= 8 else { return nil }
+        let middle = values[values.count / 2]
+        let deviations = values.map { abs($0 - middle) }.sorted()
+        median = middle
+        spread = middle > 0 ? deviations[deviations.count / 2] / middle : 0
+        count = conversations.reduce(0) { $0 + $1.intervals.count }
+    }
+
+    public var isRegular: Bool { spread <= 0.1 }
+
+    public var text: String {
+        let time = median < 1 ? String(format: "%.0f ms", median * 1000) : median < 120 ? String(format: "%.1f s", median) : String(format: "%.0f min", median / 60)
+        return isRegular ? "asks every \(time) (± \(Int((spread * 100).rounded())) %)" : "asks every \(time) or so"
+    }
+}

@@ -1,0 +1,148 @@
+// What a person has to look at before it may become a rule: learning during an infection is the obvious attack.
+
+import Allowlist
+import Foundation
+import Frames
+
+/// Why a conversation is not proposed by itself.
+public enum ReviewReason: Sendable, Hashable, Comparable {
+    /// Nobody answered; or every attempt was refused.
+    case unanswered
+    case refused
+    /// Its client tried what was not there: first contacts that fail (Threshold Random Walk).
+    case scanner
+    /// An address of it was used by several MAC addresses.
+    case addressConflict
+    /// A device that was not there before the last days.
+    case newDevice
+    /// Remote control or file sharing.
+    case risky(String)
+    /// Seen on one day of many.
+    case seenOnce
+    /// Which side serves is a guess.
+    case guessed
+    /// To everyone, and rarely.
+    case broadcast
+
+    public var text: String {
+        switch self {
+        case .unanswered: "nobody answered"
+        case .refused: "every attempt was refused"
+        case .scanner: "it began when its client tried what is not there, as a scanner does"
+        case .addressConflict: "one of its addresses was used by several MAC addresses"
+        case .newDevice: "one of its devices is new"
+        case .risky(let name): "\(name): remote control or file sharing"
+        case .seenOnce: "seen on one day only"
+        case .guessed: "its beginning was not seen; which side serves is a guess"
+        case .broadcast: "sent to everyone, now and then"
+        }
+    }
+
+    public var name: String {
+        switch self {
+        case .unanswered: "unanswered"
+        case .refused: "refused"
+        case .scanner: "scanner"
+        case .addressConflict: "address-conflict"
+        case .newDevice: "new-device"
+        case .risky: "risky-service"
+        case .seenOnce: "seen-once"
+        case .guessed: "guessed"
+        case .broadcast: "broadcast"
+        }
+    }
+}
+
+/// Judges every conversation of a history.
+public struct Review: Sendable {
+    /// By place in `History.conversations`; empty: it may be proposed.
+    public let reasons: [[ReviewReason]]
+    /// Clients that behaved as scanners, and since when, ns since 1970.
+    public let scanners: [AddressWords: UInt64]
+
+    /// A device is new if it was first seen in the last so many days of at least three times as many.
+    private static let newDays: UInt64 = 2
+
+    public init(_ history: History) {
+        let conversations = history.conversations
+        let first = history.hours.first.map { UInt64($0) * 3_600_000_000_000 } ?? 0
+        let last = history.hours.last.map { UInt64($0 + 1) * 3_600_000_000_000 } ?? 0
+        let day: UInt64 = 86_400_000_000_000
+        let days = Set(history.hours.map { $0 / 24 }).count
+        let scanners = Self.scanners(conversations)
+        self.scanners = scanners
+        let conflicts = Self.conflicts(history.addresses)
+        var firstSeen: [AddressWords: UInt64] = [:]
+        for one in conversations {
+            for address in [one.key.client, one.key.server] { firstSeen[address] = min(firstSeen[address] ?? .max, one.first) }
+        }
+        let isLong = last > first && last - first >= 3 * Self.newDays * day
+        reasons = conversations.map { one in
+            var reasons: [ReviewReason] = []
+            if one.isToGroup {
+                if one.hourCount < 3 { reasons.append(.broadcast) }
+            } else if !one.isAnswered {
+                if one.refused > 0 {
+                    reasons.append(.refused)
+                } else if !Self.isOneWay(one) {
+                    reasons.append(.unanswered)
+                }
+            }
+            // What it did before it began to scan is its own.
+            if let since = scanners[one.key.client], one.first >= since { reasons.append(.scanner) }
+            if one.first >= conflicts[one.key.client] ?? .max || one.first >= conflicts[one.key.server] ?? .max { reasons.append(.addressConflict) }
+            if isLong, !one.isToGroup, last - (firstSeen[one.key.client] ?? 0) < Self.newDays * day || last - (firstSeen[one.key.server] ?? 0) < Self.newDays * day {
+                reasons.append(.newDevice)
+            }
+            if let name = Self.risky[one.key.service.rawValue], one.key.ipProtocol == .tcp || one.key.ipProtocol == .udp { reasons.append(.risky(name)) }
+            if days >= 7, one.days.count == 1 { reasons.append(.seenOnce) }
+            if one.orientation == .guessed { reasons.append(.guessed) }
+            return reasons
+        }
+    }
+
+    /// Services that send without being answered, and did so again and again.
+    private static func isOneWay(_ one: RecordedConversation) -> Bool {
+        one.key.ipProtocol == .udp && [162, 514, 2055, 4739, 6343, 9995].contains(one.key.service.rawValue) && one.hourCount >= 3
+    }
+
+    /// Ports over which people and worms take machines over, or carry files between them.
+    static let risky: [UInt16: String] = [
+        22: "SSH", 23: "Telnet", 135: "Windows RPC", 137: "NetBIOS", 138: "NetBIOS", 139: "SMB", 445: "SMB", 512: "rexec", 513: "rlogin",
+        1434: "SQL browser", 2049: "NFS", 3389: "RDP", 4899: "Radmin", 5800: "VNC", 5900: "VNC", 5901: "VNC", 5938: "TeamViewer",
+        5985: "WinRM", 5986: "WinRM", 7070: "AnyDesk",
+    ]
+
+    /// Threshold Random Walk over first contacts (J. Jung et al., IEEE S&P 2004), with the thresholds its authors and Zeek use.
+    private static func scanners(_ conversations: [RecordedConversation]) -> [AddressWords: UInt64] {
+        let (benign, scan) = (0.8, 0.2)
+        let detected = log(0.99 / 0.01), cleared = log(0.01 / 0.99)
+        // In order of time: each (client, server) counts once for each service that it tried.
+        var walks: [AddressWords: (sum: Double, since: UInt64)] = [:]
+        var found: [AddressWords: UInt64] = [:]
+        for one in conversations.sorted(by: { $0.first < $1.first }) where !one.isToGroup && one.key.ipProtocol.hasPorts {
+            if one.key.ipProtocol == .udp, !one.isAnswered, isOneWay(one) { continue }
+            let failed = !one.isAnswered
+            var walk = walks[one.key.client] ?? (0, one.first)
+            if failed, walk.sum <= 0 { walk.since = one.first }
+            walk.sum += failed ? log((1 - scan) / (1 - benign)) : log(scan / benign)
+            // Who was cleared may yet turn.
+            walk.sum = max(walk.sum, cleared)
+            if walk.sum >= detected, found[one.key.client] == nil { found[one.key.client] = walk.since }
+            walks[one.key.client] = walk
+        }
+        return found
+    }
+
+    /// Addresses that several MAC addresses used, and since when: the later ones' first.
+    private static func conflicts(_ addresses: [RecordedAddress]) -> [AddressWords: UInt64] {
+        var byAddress: [AddressWords: [RecordedAddress]] = [:]
+        for one in addresses { byAddress[one.address.address, default: []].append(one) }
+        return byAddress.compactMapValues { uses in
+            let macs = Dictionary(grouping: uses, by: \.address.mac).mapValues { $0.map(\.first).min()! }
+            // Of whoever was replaced for good, as a repaired tool, the second is the only one from then on; of a spoofed one both go on.
+            guard macs.count > 1 else { return nil }
+            return macs.values.sorted()[1]
+        }
+    }
+}

@@ -1,0 +1,164 @@
+import Allowlist
+import ArgumentParser
+import Baseline
+import Foundation
+import Frames
+import Policy
+
+struct BaselineCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "baseline",
+        abstract: "Show what was learnt, how complete it is, and what needs a person's eye.")
+
+    @Option(help: "State directory.") var state: String
+    @Option(help: ArgumentHelp("Only conversations of this device.", valueName: "address")) var device: String?
+    @Flag(help: "Print JSON.") var json = false
+
+    struct Report: Encodable {
+        struct Conversation: Encodable {
+            var client: String
+            var server: String
+            var service: String
+            var vlan: UInt16
+            var first: String
+            var last: String
+            var days: Int
+            var hours: Int
+            var connections: UInt64
+            var answered: UInt64
+            var refused: UInt64
+            var frames: UInt64
+            var bytes: UInt64
+            var side_known: String
+            var period_seconds: Double?
+            var period_spread: Double?
+            var review: [String]
+        }
+        struct Complete: Encodable {
+            var complete: Bool
+            var block: String
+            var blocks: Int
+            var span_days: Double
+            var hours_of_week: Int
+            var conversations: Int
+            var unseen_share: Double
+            var unseen_share_bound: Double
+            var expected_more: Double
+            var expected_more_bound: Double?
+            var missing: [String]
+        }
+        struct Device: Encodable {
+            var address: String
+            var conversations: Int
+            var complete: Complete
+        }
+        var complete: Complete
+        var devices: [Device]
+        var conversations: [Conversation]
+    }
+
+    func run() throws {
+        let history = try read()
+        let address = try device.map { text in
+            guard let prefix = WrittenAddress.network(text), prefix.isHost else {
+                throw ValidationError("\"\(text)\" is no IP address")
+            }
+            return prefix.words
+        }
+        let review = Review(history)
+        let chosen = history.conversations.indices.filter { place in
+            address.map { history.conversations[place].key.client == $0 || history.conversations[place].key.server == $0 } ?? true
+        }
+        if let device, chosen.isEmpty {
+            Output.error("error: nothing was learnt of \(device)\n  → sekisho baseline --state \(state) lists the devices")
+            throw Exit.failed
+        }
+        let accepted = chosen.filter { review.reasons[$0].isEmpty }
+        let complete = Completeness(accepted.map { history.conversations[$0] }, hours: history.hours)
+        if json { return try Output.json(report(history, review, chosen, complete)) }
+        show(history, review, chosen, complete)
+    }
+
+    private func read() throws -> History {
+        do throws(HistoryError) {
+            return try HistoryStore(directory: state, mayMake: false).read()
+        } catch {
+            Output.error("error: \(error)")
+            throw Exit.failed
+        }
+    }
+
+    private static func date(_ nanoseconds: UInt64) -> String {
+        ISO8601DateFormatter().string(from: Date(timeIntervalSince1970: Double(nanoseconds) / 1e9))
+    }
+
+    private func devices(_ history: History, _ review: Review, _ chosen: [Int]) -> [(AddressWords, IPFamily, [Int])] {
+        var byDevice: [AddressWords: (IPFamily, [Int])] = [:]
+        for place in chosen {
+            let key = history.conversations[place].key
+            for address in Set([key.client, key.server]) { byDevice[address, default: (key.family, [])].1.append(place) }
+        }
+        return byDevice.map { ($0.key, $0.value.0, $0.value.1) }.sorted { $0.0 < $1.0 }
+    }
+
+    private func report(_ history: History, _ review: Review, _ chosen: [Int], _ complete: Completeness) -> Report {
+        func written(_ complete: Completeness) -> Report.Complete {
+            Report.Complete(
+                complete: complete.isComplete(), block: complete.block.rawValue, blocks: complete.blocks, span_days: complete.spanDays,
+                hours_of_week: complete.hoursOfWeek.count, conversations: complete.conversations, unseen_share: complete.unseenShare,
+                unseen_share_bound: complete.unseenBound, expected_more: complete.expected,
+                expected_more_bound: complete.expectedBound, missing: complete.missing())
+        }
+        return Report(
+            complete: written(complete),
+            devices: devices(history, review, chosen).map { address, family, places in
+                Report.Device(
+                    address: address.written(family), conversations: places.count,
+                    complete: written(
+                        Completeness(places.filter { review.reasons[$0].isEmpty }.map { history.conversations[$0] }, hours: history.hours)))
+            },
+            conversations: chosen.map { place in
+                let one = history.conversations[place], period = Period([one])
+                return Report.Conversation(
+                    client: one.key.client.written(one.key.family), server: one.key.server.written(one.key.family),
+                    service: ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written, vlan: one.key.vlan.rawValue,
+                    first: Self.date(one.first), last: Self.date(one.last), days: one.days.count, hours: one.hourCount,
+                    connections: one.connections, answered: one.answered, refused: one.refused, frames: one.frames,
+                    bytes: one.bytesIn + one.bytesOut, side_known: "\(one.orientation)", period_seconds: period?.median,
+                    period_spread: period?.spread, review: review.reasons[place].map(\.name))
+            })
+    }
+
+    private func show(_ history: History, _ review: Review, _ chosen: [Int], _ complete: Completeness) {
+        let devices = devices(history, review, chosen)
+        let waiting = chosen.filter { !review.reasons[$0].isEmpty }
+        print(
+            "\(Output.grouped(UInt64(chosen.count))) conversations between \(Output.grouped(UInt64(devices.count))) devices, "
+                + "\(waiting.count == 0 ? "none" : Output.grouped(UInt64(waiting.count))) of them for a person to look at")
+        let unit = complete.block == .day ? "days" : "hours"
+        print(
+            "observed: \(complete.blocks) \(unit) over \(String(format: "%.1f", complete.spanDays)) days, \(complete.hoursOfWeek.count) of the week's 168 hours")
+        print(
+            "unseen:   \(Completeness.share(complete.unseenShare)) of the connections to come, at most \(Completeness.share(complete.unseenBound)) (95 %); "
+                + "\(Int(complete.expected.rounded())) conversations more, at most \(complete.expectedBound.map { String(Int(min($0, 1e9).rounded(.up))) } ?? "?")")
+        let missing = complete.missing()
+        if missing.isEmpty {
+            print("complete: yes")
+        } else {
+            print("complete: no; missing:")
+            for one in missing { print("  - \(one)") }
+        }
+        let rows = chosen.sorted { history.conversations[$0].frames > history.conversations[$1].frames }.map { place -> [String] in
+            let one = history.conversations[place]
+            let period = Period([one]).map { $0.isRegular ? String(format: "%.3g s", $0.median) : "" } ?? ""
+            return [
+                one.key.client.written(one.key.family), one.key.server.written(one.key.family),
+                ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written + (one.key.vlan == .untagged ? "" : " vlan \(one.key.vlan.rawValue)"),
+                Output.grouped(one.connections), Output.grouped(one.frames), String(one.days.count), period,
+                review.reasons[place].map(\.name).joined(separator: ", "),
+            ]
+        }
+        print("\n" + Output.table(Array(rows.prefix(device == nil ? 40 : .max)), header: ["client", "server", "service", "connections", "frames", "days", "every", "look at"], numbers: [3, 4, 5]))
+        if device == nil, rows.count > 40 { print("… and \(rows.count - 40) more: --json has them all, --device ADDRESS those of one") }
+    }
+}

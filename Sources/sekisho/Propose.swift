@@ -1,0 +1,54 @@
+import ArgumentParser
+import Baseline
+import Foundation
+import Policy
+
+struct Propose: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Propose a policy from what was learnt.",
+        discussion: """
+            Every rule carries, as comments, what it rests on. What waits for a person is left out, or put in and marked with --include-review. \
+            The proposal's mode is monitor: it forwards everything and counts what enforce would deny.
+            """)
+
+    @Option(help: "State directory.") var state: String
+    @Option(name: .shortAndLong, help: ArgumentHelp("File to write; else the standard output.", valueName: "policy")) var output: String?
+    @Option(help: "Name of the policy.") var name = "proposed"
+    @Flag(help: "Put in what waits for a person, too, each rule marked.") var includeReview = false
+    @Option(help: "Permissions that nobody has used, which may be given away to make rules fewer.") var budget = 0
+    @Flag(help: "Replace the file if it is there.") var force = false
+
+    func validate() throws {
+        if budget < 0 { throw ValidationError("--budget is a number of permissions, 0 or more") }
+    }
+
+    func run() throws {
+        let history: History
+        do throws(HistoryError) {
+            history = try HistoryStore(directory: state, mayMake: false).read()
+        } catch {
+            Output.error("error: \(error)")
+            throw Exit.failed
+        }
+        let review = Review(history)
+        let proposal = Proposal(history, review, includesReview: includeReview, budget: budget)
+        let accepted = history.conversations.indices.filter { review.reasons[$0].isEmpty }
+        let text = proposal.text(
+            history, name: name, completeness: Completeness(accepted.map { history.conversations[$0] }, hours: history.hours))
+        guard let output else { return print(text, terminator: "") }
+        if !force, FileManager.default.fileExists(atPath: output) {
+            Output.error("error: writing the policy \(output): it is there already\n  → give another name, or --force to replace it")
+            throw Exit.failed
+        }
+        do {
+            // Beside it first: an interrupted write leaves the old one.
+            try Data(text.utf8).write(to: URL(fileURLWithPath: output), options: .atomic)
+        } catch {
+            Output.error("error: writing the policy \(output): \(error.localizedDescription)")
+            throw Exit.failed
+        }
+        Output.error(
+            "\(proposal.rules.count) rules for \(proposal.devices.count) devices in \(output); \(proposal.waiting.count) conversations wait for a person"
+                + (includeReview ? ", and are in it, marked" : ""))
+    }
+}

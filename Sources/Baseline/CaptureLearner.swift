@@ -37,8 +37,7 @@ public struct CaptureLearner: ~Copyable {
                 parseBurst(
                     frames: UnsafePointer(frames.baseAddress!), available: lengths, wireLengths: wireLengths, count: count, into: &headers)
                 for i in 0..<count {
-                    learner.learn(
-                        TrafficRecord(headers[i], frame: frames[i], wireLength: Int(wireLengths[i]), at: times[i], side: nil), cause: headers[i].cause)
+                    learner.learn(TrafficRecord(headers[i], frame: frames[i], wireLength: Int(wireLengths[i]), at: times[i], side: nil))
                 }
             }
         }

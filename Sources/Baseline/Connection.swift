@@ -29,6 +29,8 @@ struct Connection: BitwiseCopyable {
     var orientation: Orientation?
     /// The endpoint that spoke first.
     var opener: UInt8
+    /// Frames, since it was last added to its conversation.
+    var denied: UInt32
     /// Counted as a connection of its conversation; its answer is.
     var isCounted: Bool
     var isAnswered: Bool

@@ -21,13 +21,15 @@ public struct ConversationDay: BitwiseCopyable, Sendable, Equatable {
     public var framesIn: UInt64
     public var bytesOut: UInt64
     public var bytesIn: UInt64
+    /// Frames of either side that did not pass, or would not have under `enforce`.
+    public var denied: UInt32
 
     static let none = ConversationDay(
-        day: 0, hours: 0, first: 0, last: 0, connections: 0, answered: 0, refused: 0, framesOut: 0, framesIn: 0, bytesOut: 0, bytesIn: 0)
+        day: 0, hours: 0, first: 0, last: 0, connections: 0, answered: 0, refused: 0, framesOut: 0, framesIn: 0, bytesOut: 0, bytesIn: 0, denied: 0)
 
     public init(
         day: Int32, hours: UInt32, first: UInt64, last: UInt64, connections: UInt32, answered: UInt32, refused: UInt32, framesOut: UInt64,
-        framesIn: UInt64, bytesOut: UInt64, bytesIn: UInt64
+        framesIn: UInt64, bytesOut: UInt64, bytesIn: UInt64, denied: UInt32
     ) {
         self.day = day
         self.hours = hours
@@ -40,6 +42,7 @@ public struct ConversationDay: BitwiseCopyable, Sendable, Equatable {
         self.framesIn = framesIn
         self.bytesOut = bytesOut
         self.bytesIn = bytesIn
+        self.denied = denied
     }
 }
 

@@ -23,6 +23,7 @@ public struct RecordedConversation: Sendable {
     public var framesIn: UInt64 { days.reduce(0) { $0 + $1.framesIn } }
     public var bytesOut: UInt64 { days.reduce(0) { $0 + $1.bytesOut } }
     public var bytesIn: UInt64 { days.reduce(0) { $0 + $1.bytesIn } }
+    public var denied: UInt64 { days.reduce(0) { $0 + UInt64($1.denied) } }
     public var frames: UInt64 { framesOut + framesIn }
     /// Hours in which it was seen.
     public var hourCount: Int { days.reduce(0) { $0 + $1.hours.nonzeroBitCount } }
@@ -135,7 +136,7 @@ extension HistoryStore {
                         connections: UInt32(clamping: row[5] as Int64), answered: UInt32(clamping: row[6] as Int64),
                         refused: UInt32(clamping: row[7] as Int64), framesOut: UInt64(bitPattern: row[8] as Int64),
                         framesIn: UInt64(bitPattern: row[9] as Int64), bytesOut: UInt64(bitPattern: row[10] as Int64),
-                        bytesIn: UInt64(bitPattern: row[11] as Int64)))
+                        bytesIn: UInt64(bitPattern: row[11] as Int64), denied: UInt32(clamping: row[12] as Int64)))
             }
             let addresses = try Row.fetchAll(db, sql: "SELECT * FROM address").map { row in
                 RecordedAddress(

@@ -111,7 +111,7 @@ public final class HistoryStore: Sendable {
                 conversation INTEGER NOT NULL, day INTEGER NOT NULL, hours INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
                 connections INTEGER NOT NULL, answered INTEGER NOT NULL, refused INTEGER NOT NULL,
                 frames_out INTEGER NOT NULL, frames_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL, bytes_in INTEGER NOT NULL,
-                PRIMARY KEY (conversation, day)) WITHOUT ROWID;
+                denied INTEGER NOT NULL, PRIMARY KEY (conversation, day)) WITHOUT ROWID;
             CREATE TABLE address (
                 address BLOB NOT NULL, family INTEGER NOT NULL, vlan INTEGER NOT NULL, mac INTEGER NOT NULL, side INTEGER NOT NULL,
                 first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (address, family, vlan, mac, side)) WITHOUT ROWID;
@@ -158,11 +158,11 @@ public final class HistoryStore: Sendable {
                 """)
             let orient = try db.cachedStatement(sql: "UPDATE conversation SET orientation = max(orientation, ?) WHERE id = ?")
             let add = try db.cachedStatement(sql: """
-                INSERT INTO day VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                INSERT INTO day VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT DO UPDATE SET hours = hours | excluded.hours, first = min(first, excluded.first), last = max(last, excluded.last),
                 connections = connections + excluded.connections, answered = answered + excluded.answered, refused = refused + excluded.refused,
                 frames_out = frames_out + excluded.frames_out, frames_in = frames_in + excluded.frames_in,
-                bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in
+                bytes_out = bytes_out + excluded.bytes_out, bytes_in = bytes_in + excluded.bytes_in, denied = denied + excluded.denied
                 """)
             var first = Int64.max, last: Int64 = 0
             var hours: Set<Int64> = []
@@ -184,7 +184,7 @@ public final class HistoryStore: Sendable {
                 try add.execute(arguments: [
                     row, Int64(day.day), Int64(day.hours), Int64(start), Int64(max(day.last, start)), Int64(day.connections), Int64(day.answered),
                     Int64(day.refused), Int64(bitPattern: day.framesOut), Int64(bitPattern: day.framesIn), Int64(bitPattern: day.bytesOut),
-                    Int64(bitPattern: day.bytesIn),
+                    Int64(bitPattern: day.bytesIn), Int64(day.denied),
                 ])
                 first = min(first, Int64(start))
                 last = max(last, Int64(day.last))

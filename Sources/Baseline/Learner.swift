@@ -76,12 +76,12 @@ public final class Learner {
 
     // MARK: - Frames
 
-    public func learn(_ record: TrafficRecord, cause: Cause = .none) {
+    public func learn(_ record: TrafficRecord) {
         counts.frames &+= UInt64(record.frames)
         now = max(now, record.last)
         switch record.form {
         case .ipv4, .ipv6:
-            if cause != .none && cause != .fragmentUntracked {
+            if record.cause.isOfParser {
                 counts.malformed &+= UInt64(record.frames)
                 return
             }
@@ -130,8 +130,12 @@ public final class Learner {
         if hour != one.pointee.hour {
             settle(one)
             one.pointee.hour = hour
+            meet(record)
         }
         one.pointee.last = max(record.last, 1)
+        // Who says something for the first time, or after an hour.
+        if sender == 0 ? !one.pointee.seen.0 : !one.pointee.seen.1 { meet(record) }
+        if record.cause != .none { one.pointee.denied &+= record.frames }
         if sender == 0 {
             one.pointee.bytes.0 &+= record.bytes
             one.pointee.frames.0 &+= record.frames
@@ -148,6 +152,13 @@ public final class Learner {
         } else {
             orient(one, record, sender, isTCP)
         }
+    }
+
+    private func meet(_ record: TrafficRecord) {
+        if record.source == .zero { return }
+        let address = LearntAddress(
+            address: record.source, family: record.form == .ipv6 ? .ipv6 : .ipv4, vlan: record.vlan, mac: record.sourceMAC, side: record.side)
+        addresses[address, default: (record.first, record.last)].last = record.last
     }
 
     /// Silence after which the same ports are another connection, ns: TCP's may live for days.
@@ -171,12 +182,7 @@ public final class Learner {
         one.pointee = Connection(
             lesser: lesser, greater: greater, tail: tail, first: record.first, last: max(record.last, 1), bytes: (0, 0), frames: (0, 0),
             lastRequest: 0, conversation: -1, hour: UInt32(truncatingIfNeeded: record.first / 3_600_000_000_000), flags: (0, 0), client: sender,
-            orientation: nil, opener: sender, isCounted: false, isAnswered: false, awaitsAnswer: false, seen: (false, false))
-        if record.source != .zero {
-            let address = LearntAddress(
-                address: record.source, family: record.form == .ipv6 ? .ipv6 : .ipv4, vlan: record.vlan, mac: record.sourceMAC, side: record.side)
-            addresses[address, default: (record.first, record.last)].last = record.last
-        }
+            orientation: nil, opener: sender, denied: 0, isCounted: false, isAnswered: false, awaitsAnswer: false, seen: (false, false))
         if isICMP {
             one.pointee.client = record.marks.contains(.neverForward) ? 1 &- sender : sender
             one.pointee.orientation = .seen
@@ -353,8 +359,10 @@ public final class Learner {
         guard frames.0 | frames.1 != 0, one.pointee.orientation != nil else { return }
         enter(one)
         let bytes = one.pointee.bytes
+        let denied = one.pointee.denied
         one.pointee.frames = (0, 0)
         one.pointee.bytes = (0, 0)
+        one.pointee.denied = 0
         guard one.pointee.conversation >= 0 else { return }
         let conversation = conversations + Int(one.pointee.conversation)
         let time = one.pointee.last
@@ -364,6 +372,7 @@ public final class Learner {
         conversation.pointee.day.framesIn &+= UInt64(isSwapped ? frames.0 : frames.1)
         conversation.pointee.day.bytesOut &+= isSwapped ? bytes.1 : bytes.0
         conversation.pointee.day.bytesIn &+= isSwapped ? bytes.0 : bytes.1
+        conversation.pointee.day.denied &+= denied
         conversation.pointee.day.hours |= 1 << (one.pointee.hour % 24)
         let first = max(one.pointee.first, time / 86_400_000_000_000 * 86_400_000_000_000)
         if conversation.pointee.day.first == 0 || first < conversation.pointee.day.first { conversation.pointee.day.first = first }

@@ -17,6 +17,9 @@ public struct Cause: RawRepresentable, Hashable, Sendable {
 
     /// No cause: the frame passes.
     @inlinable public static var none: Cause { Cause(rawValue: 0) }
+
+    /// The frame was malformed, whatever the rules say.
+    @inlinable public var isOfParser: Bool { (1...31).contains(rawValue) }
 }
 
 /// What a person reads for a cause.

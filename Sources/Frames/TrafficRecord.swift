@@ -26,6 +26,8 @@ public struct TrafficRecord: BitwiseCopyable, Sendable {
     public var marks: FrameMarks
     /// The port they came in by; nil: a capture, which does not say.
     public var side: Side?
+    /// Why they were denied, or would be; `.none`: they passed. The parser's word comes first.
+    public var cause: Cause
 
     /// - Parameters:
     ///   - frame: at least an Ethernet header; the parser proved it.
@@ -50,5 +52,6 @@ public struct TrafficRecord: BitwiseCopyable, Sendable {
         form = headers.form
         marks = headers.marks
         self.side = side
+        cause = headers.cause
     }
 }

@@ -268,6 +268,17 @@ int clinux_confine_worker(void) {
   return error;
 }
 
+int clinux_follow_first_thread(void) {
+  cpu_set_t set;
+  return sched_getaffinity(getpid(), sizeof set, &set) < 0 || sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
+}
+
+int clinux_finish_output(void) {
+  int before = ferror(stdout);
+  if (fflush(stdout)) return errno ? -errno : -EIO;
+  return before ? -EIO : 0;
+}
+
 int64_t clinux_peer_user(int fd) {
   struct ucred peer;
   socklen_t length = sizeof peer;

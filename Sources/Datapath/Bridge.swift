@@ -160,8 +160,16 @@ public final class Bridge {
                 }
             }
         }
-        remains.write(preparations)
+        let code = remains.write(preparations)
+        recordWarning = code == 0
+            ? nil
+            : DatapathError(
+                "writing how the ports were (\(remains.record))", code: code,
+                hint: "make room there, or a bridge that is killed leaves its ports changed").description
     }
+
+    /// What could not be written, and does not matter while the bridge ends by itself; nil: nothing.
+    public private(set) var recordWarning: String?
 
     /// Begins to forward.
     public func start() throws(DatapathError) {

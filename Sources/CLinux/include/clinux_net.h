@@ -53,6 +53,8 @@ int64_t clinux_peer_user(int fd);
 int clinux_confine_worker(void);
 
 void clinux_name_thread(const char *name);
+/// Lets the calling thread run where the first one of this process may. 0 or -errno.
+int clinux_follow_first_thread(void);
 /// Thread id as in /proc.
 int clinux_thread_id(void);
 
@@ -62,6 +64,10 @@ int clinux_wakeup(void);
 /// A signalfd for a set of signals, and the next of them (0 if there is none).
 int clinux_signals(const void *signal_set);
 int clinux_next_signal(int descriptor);
+
+/// Writes what was printed and is still in memory. 0 or -errno; -EIO also where something before could not be written, and why is
+/// not known any more.
+int clinux_finish_output(void);
 
 /// Gives freed memory back to the system.
 void clinux_release_memory(void);

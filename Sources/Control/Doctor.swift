@@ -69,6 +69,11 @@ public struct Doctor {
         case .some: add(.good, "kernel", "BPF programs are compiled")
         case nil: add(.note, "kernel", "cannot tell whether BPF programs are compiled", "/proc/sys/net/core/bpf_jit_enable is not readable")
         }
+        do {
+            try Bridge.checkClock()
+        } catch {
+            add(.problem, "kernel", error.action, "every frame would be dropped, or a dead worker not be noticed", error.hint)
+        }
         let mounts = text("/proc/self/mounts") ?? ""
         if mounts.split(separator: "\n").contains(where: { $0.split(separator: " ").dropFirst(2).first == "bpf" }) {
             add(.good, "kernel", "bpffs is mounted")

@@ -80,6 +80,7 @@ public final class Bridge {
         self.configuration = configuration
         self.failing = failing
         self.flowPlan = flowPlan
+        try Self.checkClock()
         ports = try Self.checkedPorts(configuration)
         atStart = ports.map { ($0.mtu, $0.queues.now) }
         let plan = try WorkerPlan(configuration, ports)
@@ -143,6 +144,17 @@ public final class Bridge {
         program.giveBack()
         program.release()
         return false
+    }
+
+    /// The kernel and the workers must mean the same by the time: it looks at theirs to see whether they live.
+    public static func checkClock() throws(DatapathError) {
+        for line in String(decoding: readFile("/proc/self/timens_offsets") ?? [], as: UTF8.self).split(separator: "\n") {
+            let words = line.split(separator: " ")
+            guard words.first == "monotonic", words.dropFirst().contains(where: { Int64($0) != 0 }) else { continue }
+            throw DatapathError(
+                "watching the workers: this process has a monotonic clock of its own (a time namespace), the kernel's XDP program has not",
+                hint: "start it outside of the time namespace")
+        }
     }
 
     /// Sees to it that the program outlives this process, or does not, as the policy asks.

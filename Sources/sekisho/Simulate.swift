@@ -66,7 +66,7 @@ struct Simulate: ParsableCommand {
             simulation.beginCapture()
             while csv?.hasFailed != true, let frame = reader.next() {
                 csv?.expect(frame.timestamp)
-                simulation.add(frame.bytes, wireLength: frame.wireLength, at: UInt64(max(0, frame.seconds)) &* 1_000_000_000 &+ UInt64(frame.nanoseconds)) { csv?.write($0, passes: $1) }
+                simulation.add(frame.bytes, wireLength: frame.wireLength, at: frame.time) { csv?.write($0, passes: $1) }
             }
             simulation.flush { csv?.write($0, passes: $1) }
             if let warning = reader.warning { warnings.append(warning) }

@@ -123,6 +123,7 @@ public final class Daemon: @unchecked Sendable {
                 "\(side): \(port.name), driver \(port.driver), XDP \(port.xdpMode), AF_XDP \(port.socketMode.rawValue), \(port.queues) queue(s), MTU \(port.mtu)")
         }
         if let warning = bridge.recordWarning { log.warning("\(warning)") }
+        for warning in bridge.transmitWarnings { log.warning("\(warning)") }
         if bridge.hasCrowdedProcessors { log.warning("workers share a processor: use fewer --queues or more --cpus") }
         for warning in policy.warnings { log.warning("\(warning)") }
         log.info("forwarding: policy \"\(policy.document.name)\" version 1, mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
@@ -378,7 +379,7 @@ public final class Daemon: @unchecked Sendable {
             nextExpiry = built.nextExpiry
             appliedAt = ContinuousClock().now
             lastExpiry = built.lastExpiry
-            if newPolicy != nil { warnings += [bridge.recordWarning].compactMap(\.self) }
+            if newPolicy != nil { warnings += bridge.transmitWarnings + [bridge.recordWarning].compactMap(\.self) }
             return swap
         }
         // What reading and compiling needed goes back to the system: this process runs for months.

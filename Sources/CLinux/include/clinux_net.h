@@ -28,6 +28,9 @@ int clinux_set_promiscuous(const char *name, bool on);
 int clinux_mtu(const char *name, uint32_t *mtu);
 int clinux_mac(const char *name, uint8_t mac[6], uint16_t *hardware_type);
 
+/// What the kernel says that the driver can do with XDP (NETDEV_XDP_ACT_*, Linux 6.3). 0 or -errno; older kernels: -ENOENT.
+int clinux_xdp_features(int ifindex, uint64_t *features);
+
 /// A socket that keeps the port in promiscuous mode for as long as it is open, or -errno.
 /// The kernel counts such memberships: nothing is left behind by a killed process.
 int clinux_promiscuous(int ifindex);

@@ -16,6 +16,12 @@ struct Sekisho: ParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [Run.self, Detach.self, Apply.self, Status.self, Latency.self, Check.self, Explain.self, Simulate.self, Export.self, DoctorCommand.self, Bench.self])
+
+    static func main() {
+        Output.holdStandardStreams()
+        main(nil)
+        do { try Output.finish() } catch { exit(withError: error) }
+    }
 }
 
 /// Exit codes, the same for every command; `--help` names them where they matter.

@@ -154,14 +154,17 @@ struct FlowHome: BitwiseCopyable {
     @inline(__always) var second: Int { Int(buckets &>> 32) }
     @inline(__always) var block: Int { Int((buckets & 0xFFFF_FFFF) &>> 9) }
 
-    /// The slot that most likely holds the key: the lowest whose tag fits. Of none that fits, some slot of the two buckets.
-    /// Without a branch: which bucket it is cannot be foretold.
+    /// Slots whose tag fits: of byte i, bit 0 is slot i of the first bucket, bit 4 of the second. Above the lowest bit others may be wrong.
     @inline(__always)
-    func likelySlot(_ tags: UnsafeMutablePointer<Atomic<UInt64>>) -> UInt32 {
-        let inFirst = FlowPlace.zeroBytes(tags[first].load(ordering: .relaxed) ^ pattern)
-        let inSecond = FlowPlace.zeroBytes(tags[second].load(ordering: .relaxed) ^ pattern)
-        // Of each byte bit 0: in the first, bit 4: in the second.
-        let position = UInt64(truncatingIfNeeded: (inFirst &>> 7 | inSecond &>> 3).trailingZeroBitCount)
+    func matches(_ tags: UnsafeMutablePointer<Atomic<UInt64>>) -> UInt64 {
+        FlowPlace.zeroBytes(tags[first].load(ordering: .relaxed) ^ pattern) &>> 7
+            | FlowPlace.zeroBytes(tags[second].load(ordering: .relaxed) ^ pattern) &>> 3
+    }
+
+    /// The first of `matches`; of none some slot of the first bucket. Without a branch: which bucket it is cannot be foretold.
+    @inline(__always)
+    func slot(_ matches: UInt64) -> UInt32 {
+        let position = UInt64(truncatingIfNeeded: matches.trailingZeroBitCount)
         let bucket = UInt32(truncatingIfNeeded: buckets &>> ((position & 4) &<< 3))
         return bucket &<< 3 | UInt32(truncatingIfNeeded: position &>> 3 & 7)
     }

@@ -65,6 +65,9 @@ public struct FlowClock: BitwiseCopyable {
     func isGrace(for ticks: UInt32) -> Bool { grace > 0 && now.since(graceBegan.rawValue) < ticks }
 }
 
+/// Frames between the prefetch of a key's tags and the look at them.
+private let tagDistance = 8
+
 /// Takes a judged burst through the flow table.
 ///
 /// - Parameters:
@@ -86,7 +89,18 @@ public func trackBurst(
     let seed = flows.pointee.seed, blockCount = flows.pointee.blockCount
     let tags = flows.pointee.tags, entries = flows.pointee.entries, halves = flows.pointee.halves
     let expectsData = table.pointee.expectingCount > 0, holdsWindows = table.pointee.holdsWindows
-    let from = FlowSide(side)
+    let from = FlowSide(side), isShared = flows.pointee.isShared
+    @inline(__always)
+    func look(_ k: Int) {
+        let matches = homes[k].matches(tags)
+        let slot = homes[k].slot(matches)
+        likely[k] = slot
+        clinux_prefetch(entries + Int(slot))
+        // One key in twenty shares its tag with another in its buckets.
+        let others = matches & (matches &- 1)
+        if others != 0 { clinux_prefetch(entries + Int(homes[k].slot(others))) }
+        if holdsWindows || !notes[k].isSteady { clinux_prefetch(halves + 2 &* Int(slot)) }
+    }
     var n = 0
     for i in 0..<count {
         let cause = verdicts[i].cause
@@ -113,44 +127,38 @@ public func trackBurst(
         homes[n] = home
         notes[n] = FlowNote(index: UInt8(truncatingIfNeeded: i), sender: sender, isSteady: isSteady)
         n &+= 1
+        // Those of some frames ago have come by now. In between, so that the memory works while keys are made.
+        if n > tagDistance { look(n &- 1 &- tagDistance) }
     }
-    for k in 0..<n {
-        let slot = homes[k].likelySlot(tags)
-        likely[k] = slot
-        clinux_prefetch(entries + Int(slot))
-        if holdsWindows || !notes[k].isSteady { clinux_prefetch(halves + 2 &* Int(slot)) }
-    }
+    for k in max(0, n &- tagDistance)..<n { look(k) }
     for k in 0..<n {
         let i = Int(notes[k].index), sender = Int(notes[k].sender)
         // All but a few in a thousand: a segment of a connection that is established, under the table that let the last one pass.
-        if notes[k].isSteady, flows.lock(homes[k].block) {
-            var slot = FlowSlot(entry: entries + Int(likely[k]), halves: halves + 2 &* Int(likely[k]))
+        if notes[k].isSteady, !isShared || flows.lock(homes[k].block) {
+            var index = Int(likely[k])
             // A slot that has been given up since keeps its key, but is over.
-            if slot.entry.pointee.key.equals(keys[k]) || find(flows, keys + k, homes + k, &slot), slot.entry.pointee.version == version,
-                !slot.isOver(now), !slot.side(sender).isOther(from),
+            if !(entries + index).pointee.key.equals(keys[k]) { index = find(flows, keys + k, homes + k) }
+            let slot = FlowSlot(entry: entries + index, halves: halves + 2 &* index)
+            if index >= 0, slot.entry.pointee.version == version, !slot.isOver(now), !slot.side(sender).isOther(from),
                 slot.entry.pointee.stage == .established && !holdsWindows
                     || slot.entry.pointee.stage == .held && follows(slot, frames[i], headers + i, sender: sender)
             {
                 // Most find the time they would write.
                 if slot.entry.pointee.lastSeen != now.rawValue { slot.entry.pointee.lastSeen = now.rawValue }
-                flows.unlock(homes[k].block)
+                if isShared { flows.unlock(homes[k].block) }
                 if expectsData { noteControl(table, flows, keys + k, homes + k, frames, available, headers, i, sender, side, clock, scratch, verdicts) }
                 continue
             }
-            flows.unlock(homes[k].block)
+            if isShared { flows.unlock(homes[k].block) }
         }
         track(table, flows, keys + k, homes + k, frames, available, headers, i, sender, side, clock, scratch, verdicts)
     }
 }
 
-/// Another key has this one's tag.
+/// The slot of a key whose tag another one has, too; -1: there is none.
 @inline(never)
-private func find(
-    _ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ home: UnsafePointer<FlowHome>, _ slot: inout FlowSlot
-) -> Bool {
-    guard let found = FlowPlace(home.pointee, flows).find(key) else { return false }
-    slot = found
-    return true
+private func find(_ flows: UnsafePointer<FlowView>, _ key: UnsafePointer<FlowKey>, _ home: UnsafePointer<FlowHome>) -> Int {
+    FlowPlace(home.pointee, flows).find(key).map { $0.entry - flows.pointee.entries } ?? -1
 }
 
 @inline(never)

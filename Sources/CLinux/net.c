@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/ethtool.h>
+#include <linux/genetlink.h>
 #include <linux/if_packet.h>
+#include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <malloc.h>
 #include <net/if.h>
@@ -64,6 +66,61 @@ int clinux_queues(const char *name, uint32_t *rx, uint32_t *rx_max) {
   if (*rx == 0) *rx = 1;
   if (*rx_max < *rx) *rx_max = *rx;
   return 0;
+}
+
+// linux/netdev.h came with Linux 6.3.
+enum { netdev_dev_get = 1, netdev_ifindex = 1, netdev_xdp_features = 3 };
+
+// One question by generic netlink, with one attribute, and the attribute `wanted` of the answer. 0 or -errno.
+static int ask_netlink(
+    int fd, uint16_t family, uint8_t command, uint16_t attribute, const void *value, uint16_t length, uint16_t wanted, void *out,
+    size_t size) {
+  struct {
+    struct nlmsghdr header;
+    struct genlmsghdr generic;
+    struct nlattr attribute;
+    char value[64];
+  } request = {
+      .header = {.nlmsg_type = family, .nlmsg_flags = NLM_F_REQUEST},
+      .generic = {.cmd = command, .version = 1},
+      .attribute = {.nla_len = (uint16_t)(NLA_HDRLEN + length), .nla_type = attribute}};
+  if (length > sizeof request.value) return -EINVAL;
+  memcpy(request.value, value, length);
+  request.header.nlmsg_len = (uint32_t)(offsetof(__typeof__(request), value) + NLA_ALIGN(length));
+  if (send(fd, &request, request.header.nlmsg_len, 0) < 0) return -errno;
+  _Alignas(struct nlmsghdr) char answer[8192];
+  ssize_t got = recv(fd, answer, sizeof answer, 0);
+  if (got < 0) return -errno;
+  const struct nlmsghdr *header = (const struct nlmsghdr *)answer;
+  if (!NLMSG_OK(header, (size_t)got)) return -EBADMSG;
+  if (header->nlmsg_type == NLMSG_ERROR)
+    return header->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr)) ? -EBADMSG : ((const struct nlmsgerr *)NLMSG_DATA(header))->error;
+  size_t at = NLMSG_LENGTH(GENL_HDRLEN), end = header->nlmsg_len;
+  while (at + NLA_HDRLEN <= end) {
+    const struct nlattr *found = (const struct nlattr *)(answer + at);
+    if (found->nla_len < NLA_HDRLEN || at + found->nla_len > end) return -EBADMSG;
+    if ((found->nla_type & NLA_TYPE_MASK) == wanted) {
+      if (found->nla_len - NLA_HDRLEN < (int)size) return -EBADMSG;
+      memcpy(out, answer + at + NLA_HDRLEN, size);
+      return 0;
+    }
+    at += NLA_ALIGN(found->nla_len);
+  }
+  return -ENOENT;
+}
+
+int clinux_xdp_features(int ifindex, uint64_t *features) {
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC);
+  if (fd < 0) return -errno;
+  uint16_t family = 0;
+  uint32_t index = (uint32_t)ifindex;
+  int error = ask_netlink(
+      fd, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, "netdev", sizeof "netdev", CTRL_ATTR_FAMILY_ID, &family, sizeof family);
+  if (!error)
+    error = ask_netlink(
+        fd, family, netdev_dev_get, netdev_ifindex, &index, sizeof index, netdev_xdp_features, features, sizeof *features);
+  close(fd);
+  return error;
 }
 
 // Features are bits in an order that only the kernel knows: it tells their names.
@@ -266,6 +323,17 @@ int clinux_confine_worker(void) {
   if (!error) error = seccomp_load(filter);
   seccomp_release(filter);
   return error;
+}
+
+int clinux_follow_first_thread(void) {
+  cpu_set_t set;
+  return sched_getaffinity(getpid(), sizeof set, &set) < 0 || sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
+}
+
+int clinux_finish_output(void) {
+  int before = ferror(stdout);
+  if (fflush(stdout)) return errno ? -errno : -EIO;
+  return before ? -EIO : 0;
 }
 
 int64_t clinux_peer_user(int fd) {

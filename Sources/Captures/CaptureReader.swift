@@ -13,8 +13,16 @@ public struct CapturedFrame {
     public let bytes: UnsafeRawBufferPointer
     /// Length on the wire.
     public let wireLength: Int
+    /// Since 1970, and of a second: never less than nothing, whatever the file says.
     public let seconds: Int64
     public let nanoseconds: Int
+
+    /// Nanoseconds since 1970; what 64 bits do not hold is the most they do.
+    public var time: UInt64 {
+        let (whole, isTooMuch) = UInt64(seconds).multipliedReportingOverflow(by: 1_000_000_000)
+        let (sum, isOver) = whole.addingReportingOverflow(UInt64(nanoseconds))
+        return isTooMuch || isOver ? .max : sum
+    }
 
     /// Seconds since 1970 with nine decimals, as `tshark -e frame.time_epoch` prints it.
     public var timestamp: String {
@@ -61,10 +69,13 @@ public final class CaptureReader {
         switch pcap_next_ex(handle, &header, &data) {
         case 1:
             guard let header, let data else { return nil }
+            // libpcap takes the 32 bits of a pcap for signed: from 2038 on they would lie before 1970.
+            var seconds = Int64(header.pointee.ts.tv_sec)
+            if seconds < 0, seconds >= Int64(Int32.min) { seconds += 1 << 32 }
             return CapturedFrame(
                 bytes: UnsafeRawBufferPointer(start: data, count: Int(header.pointee.caplen)),
-                wireLength: Int(header.pointee.len), seconds: Int64(header.pointee.ts.tv_sec),
-                nanoseconds: Int(header.pointee.ts.tv_usec))
+                wireLength: Int(header.pointee.len), seconds: max(0, seconds),
+                nanoseconds: min(max(0, Int(header.pointee.ts.tv_usec)), 999_999_999))
         case -2:
             return nil  // the end
         default:

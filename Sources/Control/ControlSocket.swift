@@ -127,7 +127,8 @@ final class ControlListener: Sendable {
             throw DatapathError(
                 action, code: code,
                 hint: code == ENOENT ? "make its directory first, or give another --control path" : code == EADDRINUSE
-                    ? "the path is taken by something that is no socket" : "run as root, or give another --control path")
+                    ? "the path is taken by something that is no socket"
+                    : code == ENOSPC || code == EDQUOT ? "make room there, or give another --control path" : "run as root, or give another --control path")
         }
         // Not through a link that somebody has put there meanwhile.
         if let groupID, lchown(path, uid_t.max, groupID) != 0 {

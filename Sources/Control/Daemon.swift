@@ -61,6 +61,8 @@ public final class Daemon: @unchecked Sendable {
     private var appliedAt = ContinuousClock().now
     /// When the running policy must be compiled anew because a rule's time is over; seconds since 1970.
     private var nextExpiry: Int64?
+    /// The latest end of a rule that was left out of it; should the clock go back behind that, it is compiled anew as well.
+    private var lastExpiry: Int64?
     private var links: [String: LinkState] = [:]
     /// What was said of ports that somebody has changed.
     private var changes: Set<String> = []
@@ -112,6 +114,7 @@ public final class Daemon: @unchecked Sendable {
             flowPlan = policy.document.flows
             history.note(first.table.source.rules, names: first.ruleNames, first.marks)
             nextExpiry = first.nextExpiry
+            lastExpiry = first.lastExpiry
             version = 1
             appliedAt = ContinuousClock().now
         }
@@ -119,6 +122,8 @@ public final class Daemon: @unchecked Sendable {
             log.info(
                 "\(side): \(port.name), driver \(port.driver), XDP \(port.xdpMode), AF_XDP \(port.socketMode.rawValue), \(port.queues) queue(s), MTU \(port.mtu)")
         }
+        if let warning = bridge.recordWarning { log.warning("\(warning)") }
+        for warning in bridge.transmitWarnings { log.warning("\(warning)") }
         if bridge.hasCrowdedProcessors { log.warning("workers share a processor: use fewer --queues or more --cpus") }
         for warning in policy.warnings { log.warning("\(warning)") }
         log.info("forwarding: policy \"\(policy.document.name)\" version 1, mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
@@ -292,21 +297,23 @@ public final class Daemon: @unchecked Sendable {
         }
     }
 
-    /// A rule whose time is over leaves the table.
+    /// A rule whose time is over leaves the table; one that left it too early, because the clock was wrong, comes back.
     private func expireRules() {
         let now = Int64(Date().timeIntervalSince1970)
-        let isDue = state.withLock {
-            guard let next = nextExpiry, next <= now else { return false }
+        let (isDue, wasEarly) = state.withLock {
+            let wasEarly = lastExpiry.map { $0 > now } ?? false
+            guard wasEarly || nextExpiry.map({ $0 <= now }) ?? false else { return (false, false) }
             // Tried again in a minute should it fail.
             nextExpiry = now + 60
-            return true
+            lastExpiry = nil
+            return (true, wasEarly)
         }
         guard isDue else { return }
         do {
             let report = try apply(nil)
-            log.info("rules have expired: version \(report.version), \(report.rules) rules")
+            log.info("rules \(wasEarly ? "are back, the clock was set back" : "have expired"): version \(report.version), \(report.rules) rules")
         } catch {
-            log.error("leaving expired rules out: \(error)")
+            log.error("\(wasEarly ? "taking rules back that had expired" : "leaving expired rules out"): \(error)")
         }
     }
 
@@ -327,8 +334,9 @@ public final class Daemon: @unchecked Sendable {
         var ruleNames: [String]
         var marks: [RuleMark]
         var milliseconds: Double
-        /// When a rule in the table expires; seconds since 1970.
+        /// When a rule in the table expires next, and when one that was left out did last; seconds since 1970.
         var nextExpiry: Int64?
+        var lastExpiry: Int64?
     }
 
     private func build(_ policy: LoadedPolicy, version: UInt64) throws -> Build {
@@ -341,7 +349,7 @@ public final class Daemon: @unchecked Sendable {
             return Build(
                 table: table, ruleNames: compiled.ruleNames, marks: marks,
                 milliseconds: begin.duration(to: ContinuousClock().now).milliseconds,
-                nextExpiry: policy.document.nextExpiry(after: now))
+                nextExpiry: policy.document.nextExpiry(after: now), lastExpiry: policy.document.lastExpiry(until: now))
         } catch {
             throw ControlFailure("compiling \(policy.file): \(error.text)")
         }
@@ -370,6 +378,8 @@ public final class Daemon: @unchecked Sendable {
             history.note(table.source.rules, names: built.ruleNames, built.marks)
             nextExpiry = built.nextExpiry
             appliedAt = ContinuousClock().now
+            lastExpiry = built.lastExpiry
+            if newPolicy != nil { warnings += bridge.transmitWarnings + [bridge.recordWarning].compactMap(\.self) }
             return swap
         }
         // What reading and compiling needed goes back to the system: this process runs for months.

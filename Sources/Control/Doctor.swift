@@ -1,5 +1,6 @@
 // What of this machine helps or hurts a bridge: findings, why they matter, and the exact command.
 
+import Allowlist
 import CLinux
 import Datapath
 import Foundation
@@ -22,9 +23,11 @@ public struct Finding: Codable, Sendable {
 /// Looks only; changes nothing.
 public struct Doctor {
     private(set) var findings: [Finding] = []
+    private let failing: FailurePlan?
 
-    public static func examine(inside: String?, outside: String?) -> [Finding] {
-        var doctor = Doctor()
+    /// - Parameter failing: of the policy that is to run; nil: it is not known.
+    public static func examine(inside: String?, outside: String?, failing: FailurePlan? = nil) -> [Finding] {
+        var doctor = Doctor(failing: failing)
         doctor.kernel()
         doctor.privileges()
         doctor.memory()
@@ -68,6 +71,11 @@ public struct Doctor {
             add(.warning, "kernel", "BPF programs are interpreted", "the XDP program runs for every frame", "sysctl -w net.core.bpf_jit_enable=1")
         case .some: add(.good, "kernel", "BPF programs are compiled")
         case nil: add(.note, "kernel", "cannot tell whether BPF programs are compiled", "/proc/sys/net/core/bpf_jit_enable is not readable")
+        }
+        do {
+            try Bridge.checkClock()
+        } catch {
+            add(.problem, "kernel", error.action, "every frame would be dropped, or a dead worker not be noticed", error.hint)
         }
         let mounts = text("/proc/self/mounts") ?? ""
         if mounts.split(separator: "\n").contains(where: { $0.split(separator: " ").dropFirst(2).first == "bpf" }) {
@@ -193,28 +201,53 @@ public struct Doctor {
         return port
     }
 
-    /// Drivers with XDP in the driver, and of those the ones with zero copy (kernel sources, 6.12).
-    private static let zeroCopyDrivers: Set<String> = [
-        "i40e", "ice", "ixgbe", "igc", "igb", "mlx5_core", "stmmac", "st_gmac", "virtio_net", "idpf", "gve",
-    ]
-    private static let nativeDrivers: Set<String> = [
-        "veth", "tun", "ena", "bnxt_en", "bnx2x", "mlx4_en", "nfp", "qede", "sfc", "thunderx", "dpaa2-eth", "mvneta", "mvpp2",
-        "cpsw", "hv_netvsc", "netsec", "fec", "tsnep", "mana", "enetc", "vmxnet3", "am65-cpsw-nuss", "macb",
-    ]
-
     private mutating func driver(_ port: NetworkPort) {
-        let driver = port.driver
-        if Self.zeroCopyDrivers.contains(driver) {
-            add(.good, port.name, "driver \(driver): native XDP and zero copy", "as far as this kernel's version of it has them; sekisho run prints what it got")
-        } else if Self.nativeDrivers.contains(driver) {
-            add(.note, port.name, "driver \(driver): native XDP, frames are copied", "zero copy needs one of: i40e, ice, ixgbe, igc, mlx5_core, virtio_net")
-        } else {
-            add(.warning, port.name, "driver \(driver): probably generic XDP only", "every frame passes the kernel's stack first: slower, but correct")
+        let abilities = port.abilities
+        let driver = abilities.driver
+        let isTold = abilities.features != nil
+        switch abilities.xdp {
+        case .zeroCopy:
+            add(.good, port.name, "driver \(driver): native XDP and zero copy", isTold ? "" : "as far as this kernel's version of it has them; sekisho run prints what it got")
+        case .native:
+            add(.note, port.name, "driver \(driver): native XDP, frames are copied", "zero copy needs one of: i40e, ice, ixgbe, igc, mlx5_core")
+        case .generic:
+            add(
+                .warning, port.name, "driver \(driver): \(isTold ? "" : "probably ")generic XDP only",
+                "every frame passes the kernel's stack first: slower, but correct")
+        }
+        redirects(port, abilities)
+        if driver == "virtio_net", abilities.xdp == .zeroCopy {
+            add(
+                .note, port.name, "zero copy of virtio_net may lose frames (seen in Linux 6.18)",
+                "the device is told a wrong address for the header of a frame that is sent; leave the device's iommu_platform off, and sekisho run copies frames: see AF_XDP in sekisho status")
         }
         if driver == "veth" {
             add(
                 .note, port.name, "the far end of a veth pair sends partial checksums", "TCP would fail while ping works; on the far end:",
                 "ethtool -K FAR_END tx off tso off gso off")
+        }
+    }
+
+    /// What the kernel judges, or passes, leaves by a redirect.
+    private mutating func redirects(_ port: NetworkPort, _ abilities: PortAbilities) {
+        switch abilities.takesRedirected(isAttached: port.attachedProgram?.isNative == true) {
+        case true?:
+            add(.good, port.name, "sends redirected frames: the kernel can judge in place of the workers")
+        case false?:
+            let asked = failing.map { $0.onlyKernel ? "datapath = \"kernel\"" : $0.actions.isClosed ? "" : "on_failure" } ?? ""
+            let cure = abilities.driver == "veth" ? "; on the far end of the veth pair:" : "; server NICs do"
+            add(
+                asked.isEmpty ? .note : .problem, port.name, "driver \(abilities.driver): sends no redirected frames (ndo_xdp_xmit)",
+                asked.isEmpty
+                    ? "on_failure \"kernel\" and \"open\", and datapath = \"kernel\", need it: what is to leave by this port would be lost\(cure)"
+                    : "\(asked) in the policy needs it: what is to leave by this port would be lost\(cure)",
+                abilities.driver == "veth" ? "ethtool -K FAR_END gro on" : "")
+        case nil:
+            add(
+                .note, port.name, "cannot tell whether it sends redirected frames (ndo_xdp_xmit)",
+                abilities.features == nil
+                    ? "Linux tells since 6.3; on_failure \"kernel\" and \"open\" and datapath = \"kernel\" need it"
+                    : "most drivers say so only with a program attached; sekisho run looks again then, for on_failure and datapath need it")
         }
     }
 

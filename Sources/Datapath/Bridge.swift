@@ -80,6 +80,7 @@ public final class Bridge {
         self.configuration = configuration
         self.failing = failing
         self.flowPlan = flowPlan
+        try Self.checkClock()
         ports = try Self.checkedPorts(configuration)
         atStart = ports.map { ($0.mtu, $0.queues.now) }
         let plan = try WorkerPlan(configuration, ports)
@@ -94,6 +95,8 @@ public final class Bridge {
         try program.setPorts(ports)
         if failing.needsTwin { try program.publish(table, ruleNames: ruleNames) }
         hasTakenOver = try Self.takeOver(program, remains, ports)
+        // What is known already must not cost the other one its place.
+        try checkTransmit(failing)
         if let makeWay {
             // If this fails, the other one is still there, and gets its links back (`stop`).
             try makeWay()
@@ -115,6 +118,7 @@ public final class Bridge {
         for (side, preparation) in zip(Side.allCases, preparations) {
             try preparation.apply(isGeneric: program.modes[side] == "generic")
         }
+        try checkTransmit(failing)
         try hold()
         try bindWorkers(plan, ports)
     }
@@ -145,6 +149,41 @@ public final class Bridge {
         return false
     }
 
+    /// The kernel and the workers must mean the same by the time: it looks at theirs to see whether they live.
+    public static func checkClock() throws(DatapathError) {
+        for line in String(decoding: readFile("/proc/self/timens_offsets") ?? [], as: UTF8.self).split(separator: "\n") {
+            let words = line.split(separator: " ")
+            guard words.first == "monotonic", words.dropFirst().contains(where: { Int64($0) != 0 }) else { continue }
+            throw DatapathError(
+                "watching the workers: this process has a monotonic clock of its own (a time namespace), the kernel's XDP program has not",
+                hint: "start it outside of the time namespace")
+        }
+    }
+
+    /// Ports that send no redirected frame, so that what the kernel judges or passes is lost there. As it is now: a veth's other end
+    /// may change.
+    private var portsWithoutTransmit: [NetworkPort] {
+        zip(Side.allCases, ports).filter { side, port in
+            program.modes[side] == "native" && port.abilities.takesRedirected(isAttached: true) == false
+        }.map(\.1)
+    }
+
+    /// What is wrong with ports that must send redirected frames for the failure plan to hold, in words.
+    public var transmitWarnings: [String] {
+        guard !failing.actions.isClosed, !failing.onlyKernel else { return [] }
+        return portsWithoutTransmit.map { port in
+            "\(port.name) (driver \(port.driver)) sends no redirected frames: while no worker judges, what is to leave by it is lost, whatever on_failure says\n  → \(port.abilities.transmitHint)"
+        }
+    }
+
+    /// Where the kernel judges everything, nothing would ever leave by such a port.
+    private func checkTransmit(_ plan: FailurePlan) throws(DatapathError) {
+        guard plan.onlyKernel, let port = portsWithoutTransmit.first else { return }
+        throw DatapathError(
+            "judging in the kernel (datapath = \"kernel\"): \(port.name) (driver \(port.driver)) sends no redirected frames (ndo_xdp_xmit)",
+            code: EOPNOTSUPP, hint: "\(port.abilities.transmitHint), or leave datapath to the workers")
+    }
+
     /// Sees to it that the program outlives this process, or does not, as the policy asks.
     private func hold() throws(DatapathError) {
         if failing.actions.isClosed {
@@ -160,8 +199,16 @@ public final class Bridge {
                 }
             }
         }
-        remains.write(preparations)
+        let code = remains.write(preparations)
+        recordWarning = code == 0
+            ? nil
+            : DatapathError(
+                "writing how the ports were (\(remains.record))", code: code,
+                hint: "make room there, or a bridge that is killed leaves its ports changed").description
     }
+
+    /// What could not be written, and does not matter while the bridge ends by itself; nil: nothing.
+    public private(set) var recordWarning: String?
 
     /// Begins to forward.
     public func start() throws(DatapathError) {
@@ -230,6 +277,7 @@ public final class Bridge {
     ) throws(DatapathError) -> Double? {
         // The twin first: what can fail must leave everything as it was.
         let plan = failing ?? self.failing
+        if !self.failing.onlyKernel { try checkTransmit(plan) }
         if plan.needsTwin { try program.publish(table, ruleNames: ruleNames) }
         try setFailing(plan)
         // What monitor and learn let pass was not noted: from now on it counts, and nobody knows what has gone before.

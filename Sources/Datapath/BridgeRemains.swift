@@ -42,7 +42,7 @@ struct BridgeRemains {
         }
         let mount = "\(Self.folder)/bpf"
         mkdir(Self.folder, 0o755)
-        mkdir(mount, 0o700)
+        guard mkdir(mount, 0o700) == 0 || errno == EEXIST else { throw DatapathError("making the folder \(mount)", code: errno) }
         let error = clinux_mount_bpffs(mount)
         guard error == 0 else {
             throw DatapathError(
@@ -61,7 +61,7 @@ struct BridgeRemains {
 
     // MARK: - How the ports were
 
-    private var record: String { "\(Self.folder)/\(name).ports" }
+    var record: String { "\(Self.folder)/\(name).ports" }
 
     /// Settings that a bridge has changed on this port and not put back; of another port of that name: none.
     func settings(of port: NetworkPort, _ side: Side) -> [PortSetting] {
@@ -73,17 +73,23 @@ struct BridgeRemains {
         return []
     }
 
-    /// Best effort: without it, only a killed bridge's ports cannot be put back.
-    func write(_ preparations: [PortPreparation]) {
+    /// Without it only a killed bridge's ports cannot be put back.
+    ///
+    /// - Returns: an errno, 0 if it is written; what was there before stays until then.
+    func write(_ preparations: [PortPreparation]) -> Int32 {
         mkdir(Self.folder, 0o755)
         let lines = zip(Side.allCases, preparations).map { side, preparation in
             (["\(side)", "\(preparation.port.index)", preparation.port.name] + preparation.changed.map(\.name)).joined(separator: " ")
         }
         let new = "\(record).new"
         let descriptor = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { return }
+        guard descriptor >= 0 else { return errno }
         close(descriptor)
-        if writeFile(new, lines.joined(separator: "\n") + "\n") { rename(new, record) }
+        errno = 0
+        if writeFile(new, lines.joined(separator: "\n") + "\n"), rename(new, record) == 0 { return 0 }
+        let code = errno == 0 ? ENOSPC : errno
+        unlink(new)
+        return code
     }
 
     func removeRecord() { unlink(record) }

@@ -152,6 +152,9 @@ func readFile(_ path: String) -> [UInt8]? {
 func writeFile(_ path: String, _ text: String) -> Bool {
     let fd = open(path, O_WRONLY | O_CLOEXEC)
     guard fd >= 0 else { return false }
-    defer { close(fd) }
-    return write(fd, text, text.utf8.count) == text.utf8.count
+    let isWritten = write(fd, text, text.utf8.count) == text.utf8.count
+    let code = errno
+    close(fd)
+    errno = code
+    return isWritten
 }

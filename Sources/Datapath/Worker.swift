@@ -107,8 +107,8 @@ struct Worker: ~Copyable {
         var handled = 0
         for i in 0..<insideCount { handled &+= forward(from: .inside, i, publication, judges) }
         for i in insideCount..<socketCount { handled &+= forward(from: .outside, i, publication, judges) }
-        // The rest of a burst that one call could not send.
-        for i in 0..<socketCount where sockets[i].inFlight > 0 {
+        // The rest of a burst that one call could not send; and a port that was down, though nothing waits for it.
+        for i in 0..<socketCount where sockets[i].inFlight > 0 || sockets[i].isStuck {
             handled &+= complete(i)
         }
         for i in 0..<socketCount { refill(i) }
@@ -455,7 +455,8 @@ struct Worker: ~Copyable {
     @inline(__always)
     private mutating func complete(_ i: Int) -> Int {
         let isTime = !sockets[i].isStuck || counters.value(.polls) & (turnsBetweenAttempts - 1) == 0
-        if sockets[i].tx.isPending && isTime { kick(i) }
+        // A driver that is back may have sent what waited by itself: only a kick tells.
+        if (sockets[i].tx.isPending || sockets[i].isStuck) && isTime { kick(i) }
         let done = sockets[i].completion.available(UInt32.max)
         let completion = sockets[i].completion.cursor
         var free = frames.free
@@ -490,7 +491,7 @@ struct Worker: ~Copyable {
     /// for another with EAGAIN; a rest is kicked again in the next turn.
     @inline(__always)
     private mutating func kick(_ i: Int) {
-        guard sockets[i].descriptor >= 0, sockets[i].tx.needsWakeup else { return }
+        guard sockets[i].descriptor >= 0, sockets[i].tx.needsWakeup || sockets[i].isStuck else { return }
         for _ in 0..<transmitRetries {
             counters.count(.kicks)
             let error = clinux_kick_tx(sockets[i].descriptor)

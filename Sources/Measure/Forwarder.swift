@@ -36,7 +36,7 @@ func writeText(_ text: String, to path: String) throws(MeasureError) {
     do {
         try text.write(toFile: path, atomically: true, encoding: .utf8)
     } catch {
-        throw MeasureError("writing \(path): \(error.localizedDescription)", hint: "is the disk full?")
+        throw MeasureError(writing: path, error)
     }
 }
 

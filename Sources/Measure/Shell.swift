@@ -53,7 +53,7 @@ enum Shell {
             try text.write(toFile: path, atomically: false, encoding: .utf8)
             return try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
         } catch {
-            throw MeasureError("writing \(path): \(error.localizedDescription)")
+            throw MeasureError(writing: path, error)
         }
     }
 }

@@ -82,6 +82,11 @@ extension PolicyDocument {
     public func nextExpiry(after now: Int64) -> Int64? {
         rules.compactMap(\.expires).filter { $0 > now }.min()
     }
+
+    /// When a rule expired last, `now` at the latest.
+    public func lastExpiry(until now: Int64) -> Int64? {
+        rules.compactMap(\.expires).filter { $0 <= now }.max()
+    }
 }
 
 /// Rules without names, and the names by their number.

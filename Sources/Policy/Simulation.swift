@@ -21,6 +21,7 @@ public struct Simulation {
     private let plan: FlowPlan?
     private let flowMemory = FlowMemory()
     private let grace: UInt32
+    private var clock = CaptureClock()
     /// Of the first frame of the capture; nil: none has come.
     private var began: FlowTick?
     private var times: [FlowTick] = []
@@ -52,7 +53,7 @@ public struct Simulation {
     public mutating func add(
         _ bytes: UnsafeRawBufferPointer, wireLength: Int, at nanoseconds: UInt64 = 0, judged: (Verdict, _ passes: Bool) -> Void
     ) {
-        let time = FlowTick(nanoseconds: nanoseconds)
+        let time = FlowTick(nanoseconds: clock.time(of: nanoseconds))
         if began == nil { began = time }
         times.append(time)
         starts.append(buffer.count)
@@ -66,6 +67,7 @@ public struct Simulation {
     public mutating func beginCapture() {
         if began != nil { flows = Self.newTable(plan) }
         began = nil
+        clock = CaptureClock()
     }
 
     private static func newTable(_ plan: FlowPlan?) -> FlowTable? {
@@ -112,5 +114,33 @@ public struct Simulation {
                 table.view, flows.view, from: nil, frames: &frame, available: &length, headers: &headers[i], count: 1, clock, flowMemory.scratch,
                 verdicts: &verdicts[i])
         }
+    }
+}
+
+/// The bridge's clock only goes forward; the one a capture was recorded by may have been set.
+struct CaptureClock {
+    /// The latest stamp so far, and what is added to stamps.
+    private var latest: UInt64?
+    private var shift: UInt64 = 0
+
+    /// Further back than frames of several queues are out of order.
+    private static let mostDisorder: UInt64 = 3600 * 1_000_000_000
+    /// Longer than captures are silent.
+    private static let mostSilence: UInt64 = 365 * 86400 * 1_000_000_000
+    /// Time 0 has a meaning of its own in the flow table.
+    private static let start: UInt64 = 1 << 40
+
+    mutating func time(of stamp: UInt64) -> UInt64 {
+        // Ticks begin where they would by the stamps themselves.
+        let before = latest ?? stamp
+        if latest == nil { shift = Self.start &+ stamp & ((1 << 26) - 1) &- stamp }
+        latest = max(before, stamp)
+        let isSet = stamp < before ? before - stamp > Self.mostDisorder : stamp - before > Self.mostSilence
+        if isSet {
+            // Time goes on where it was.
+            shift &+= before &- stamp
+            latest = stamp
+        }
+        return stamp &+ shift
     }
 }

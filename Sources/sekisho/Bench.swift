@@ -258,31 +258,6 @@ struct BenchCompare: ParsableCommand {
     }
 }
 
-/// Files a command writes: checked early, and replaced whole or not at all.
-enum OutputFile {
-    static func check(_ path: String) throws {
-        let folder = (path as NSString).deletingLastPathComponent
-        var isFolder: ObjCBool = false
-        if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue {
-            Output.error("error: writing \(path): it is a folder\n  → give a file's name")
-            throw Exit.failed
-        }
-        if access(folder.isEmpty ? "." : folder, W_OK) != 0 {
-            Output.error("error: writing \(DatapathError(path, code: errno))")
-            throw Exit.failed
-        }
-    }
-
-    static func write(_ data: Data, to path: String) throws {
-        do {
-            try data.write(to: URL(fileURLWithPath: path), options: .atomic)
-        } catch {
-            Output.error("error: writing \(path): \(error.localizedDescription)\n  → is the disk full?")
-            throw Exit.failed
-        }
-    }
-}
-
 /// One line that is written over on a terminal, and a line for each step elsewhere.
 enum ProgressLine {
     private static let isTerminal = isatty(2) == 1
@@ -291,14 +266,14 @@ enum ProgressLine {
         var line = String(format: "%3.0f %%  ", progress.share * 100) + progress.text
         if let left = progress.secondsLeft { line += ", about \(Output.duration(left)) left" }
         if isTerminal {
-            FileHandle.standardError.write(Data("\r\u{1B}[K\(line)".utf8))
+            _ = writeAll(Array("\r\u{1B}[K\(line)".utf8), to: STDERR_FILENO)
         } else {
             Output.error(line)
         }
     }
 
     static func clear() {
-        if isTerminal { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+        if isTerminal { _ = writeAll(Array("\r\u{1B}[K".utf8), to: STDERR_FILENO) }
     }
 }
 

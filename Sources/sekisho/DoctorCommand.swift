@@ -1,5 +1,6 @@
 import ArgumentParser
 import Control
+import Policy
 
 struct DoctorCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -9,10 +10,12 @@ struct DoctorCommand: ParsableCommand {
 
     @Option(help: ArgumentHelp("Port towards the protected tools.", valueName: "port")) var inside: String?
     @Option(help: ArgumentHelp("Port towards the rest of the plant.", valueName: "port")) var outside: String?
+    @Option(help: ArgumentHelp("Policy file that is to run: what it asks of the ports is looked at.", valueName: "file")) var policy: String?
     @Flag(help: "Print JSON.") var json = false
 
     func run() throws {
-        let findings = Doctor.examine(inside: inside, outside: outside)
+        let failing = try policy.map { try PolicyFile($0).document().failing }
+        let findings = Doctor.examine(inside: inside, outside: outside, failing: failing)
         if json {
             try Output.json(findings)
         } else {

@@ -1,5 +1,4 @@
 import ArgumentParser
-import Datapath
 import Glibc
 import Policy
 
@@ -62,42 +61,8 @@ struct OutputOption: ParsableArguments {
     var output: String?
 
     func write(_ text: String) throws {
-        guard let output else { return try Self.write(text, to: STDOUT_FILENO, "standard output") }
-        // Beside the file, so that it can be renamed; a file that is there stays until then.
-        let temporary = "\(output).\(getpid()).tmp"
-        let file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
-        guard file >= 0 else { throw Self.failure(output, errno) }
-        do {
-            defer { close(file) }
-            try Self.write(text, to: file, output)
-            guard fsync(file) == 0 else { throw Self.failure(output, errno) }
-        } catch {
-            unlink(temporary)
-            throw error
-        }
-        guard rename(temporary, output) == 0 else {
-            let code = errno
-            unlink(temporary)
-            throw Self.failure(output, code)
-        }
-    }
-
-    private static func write(_ text: String, to file: Int32, _ name: String) throws {
-        var text = text
-        try text.withUTF8 { bytes in
-            var done = 0
-            while done < bytes.count {
-                let count = Glibc.write(file, bytes.baseAddress! + done, bytes.count - done)
-                if count < 0 && errno == EINTR { continue }
-                guard count > 0 else { throw failure(name, errno) }
-                done += count
-            }
-        }
-    }
-
-    private static func failure(_ name: String, _ code: Int32) -> any Error {
-        let hint = code == ENOSPC ? "is the disk full?" : "give a path in a writable directory"
-        Output.error("error: writing \(DatapathError(name, code: code, hint: hint))")
-        return Exit.failed
+        if let output { return try OutputFile.write(text.utf8, to: output) }
+        let code = writeAll(Array(text.utf8), to: STDOUT_FILENO)
+        guard code == 0 else { throw OutputFile.failed("standard output", code) }
     }
 }

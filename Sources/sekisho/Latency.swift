@@ -80,7 +80,7 @@ struct Latency: ParsableCommand {
                 if watch && isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J", terminator: "") }
                 print(report.text(withHistogram: watch))
             }
-            fflush(nil)
+            try Output.finish()
             if let html { try write(report, to: html) }
             if !watch, report.slo.contains(where: { !$0.held }) { throw Exit.negative }
             if watch { sleep(1) }

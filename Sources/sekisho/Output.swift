@@ -1,5 +1,6 @@
 // Printing: tables that line up, colour on a terminal only, JSON for machines.
 
+import CLinux
 import Control
 import Foundation
 import Glibc
@@ -22,7 +23,25 @@ enum Output {
         print(String(decoding: try MachineFormat.encoder().encode(value), as: UTF8.self))
     }
 
-    static func error(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+    /// What cannot be said, because nobody reads it or the disk is full, is no reason to end otherwise.
+    static func error(_ text: String) { _ = writeAll(Array((text + "\n").utf8), to: STDERR_FILENO) }
+
+    /// Each of the three is something: a file or socket that is opened later must not come to be standard error.
+    static func holdStandardStreams() {
+        while true {
+            let file = open("/dev/null", O_RDONLY)
+            guard file >= 0, file <= 2 else {
+                if file > 2 { close(file) }
+                return
+            }
+        }
+    }
+
+    /// Says if what was printed did not get where it was to go.
+    static func finish() throws {
+        let code = -clinux_finish_output()
+        guard code == 0 else { throw OutputFile.failed("standard output", code) }
+    }
 
     /// Columns as wide as their widest cell; those in `numbers` are right-aligned.
     static func table(_ rows: [[String]], header: [String]? = nil, numbers: Set<Int> = [], indent: Int = 2) -> String {

@@ -44,7 +44,10 @@ struct Run: ParsableCommand {
     }
 
     func run() throws {
-        LoggingSystem.bootstrap { label in StreamLogHandler.standardError(label: label) }
+        let errors = LogWriter()
+        LoggingSystem.bootstrap { label in LineLogHandler(label: label, writer: errors) }
+        // Whoever reads it may have stopped to: that must not keep the process from ending.
+        defer { errors.finish() }
         let daemon = Daemon(
             DaemonConfiguration(
                 bridge: BridgeConfiguration(
@@ -56,11 +59,11 @@ struct Run: ParsableCommand {
         do {
             try daemon.run()
         } catch let failure as ControlFailure {
-            for line in failure.diagnostics { Output.error(line) }
-            Output.error("error: \(failure.message)")
+            for line in failure.diagnostics { errors.write(line) }
+            errors.write("error: \(failure.message)")
             throw Exit.failed
         } catch {
-            Output.error("error: \(error)")
+            errors.write("error: \(error)")
             throw Exit.failed
         }
     }

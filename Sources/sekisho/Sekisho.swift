@@ -15,7 +15,16 @@ struct Sekisho: ParsableCommand {
             Begin with: sekisho check POLICY, then sekisho doctor, then sekisho run.
             """,
         version: "0.1.0",
-        subcommands: [Run.self, Detach.self, Apply.self, Status.self, Latency.self, Check.self, Explain.self, Simulate.self, Learn.self, BaselineCommand.self, Propose.self, Export.self, DoctorCommand.self, Bench.self])
+        subcommands: [
+            Run.self, Detach.self, Apply.self, Status.self, Latency.self, Check.self, Explain.self, Simulate.self,
+            Learn.self, BaselineCommand.self, Propose.self, Export.self, DoctorCommand.self, Bench.self,
+        ])
+
+    static func main() {
+        Output.holdStandardStreams()
+        main(nil)
+        do { try Output.finish() } catch { exit(withError: error) }
+    }
 }
 
 /// Exit codes, the same for every command; `--help` names them where they matter.

@@ -64,9 +64,9 @@ struct Simulate: ParsableCommand {
             }
             simulation.flush { csv?.write($0, passes: $1) }
             simulation.beginCapture()
-            while let frame = reader.next() {
+            while csv?.hasFailed != true, let frame = reader.next() {
                 csv?.expect(frame.timestamp)
-                simulation.add(frame.bytes, wireLength: frame.wireLength, at: UInt64(max(0, frame.seconds)) &* 1_000_000_000 &+ UInt64(frame.nanoseconds)) { csv?.write($0, passes: $1) }
+                simulation.add(frame.bytes, wireLength: frame.wireLength, at: frame.time) { csv?.write($0, passes: $1) }
             }
             simulation.flush { csv?.write($0, passes: $1) }
             if let warning = reader.warning { warnings.append(warning) }
@@ -113,25 +113,19 @@ struct Simulate: ParsableCommand {
 
 /// The CSV of verdicts.
 private final class VerdictFile {
-    private let path: String
-    private let handle: UnsafeMutablePointer<FILE>
+    private let file: OutputFile
     private let ruleNames: [String]
     private var number = 0
     private var timestamps: [String] = []
     private var next = 0
 
     init(_ path: String, _ ruleNames: [String]) throws {
-        guard let handle = fopen(path, "w") else {
-            Output.error("error: writing \(DatapathError(path, code: errno, hint: "give a path in a writable directory"))")
-            throw Exit.failed
-        }
-        self.path = path
-        self.handle = handle
+        file = try OutputFile(path)
         // A name with a comma or quote is quoted (RFC 4180).
         self.ruleNames = ruleNames.map { name in
             name.contains(where: { ",\"\n\r".contains($0) }) ? "\"\(name.replacingOccurrences(of: "\"", with: "\"\""))\"" : name
         }
-        fputs("packet,timestamp,verdict,cause,rule\n", handle)
+        file.write("packet,timestamp,verdict,cause,rule\n".utf8)
     }
 
     /// A frame whose verdict will come.
@@ -141,7 +135,7 @@ private final class VerdictFile {
         number += 1
         let cause = verdict.isAllowed ? "" : verdict.cause.name
         let rule = verdict.isAllowed && verdict.rule != Verdict.noRule ? ruleNames[Int(verdict.rule)] : ""
-        fputs("\(number),\(timestamps[next]),\(passes ? "allow" : "deny"),\(cause),\(rule)\n", handle)
+        file.write("\(number),\(timestamps[next]),\(passes ? "allow" : "deny"),\(cause),\(rule)\n".utf8)
         next += 1
         if next == timestamps.count {
             timestamps.removeAll(keepingCapacity: true)
@@ -149,11 +143,8 @@ private final class VerdictFile {
         }
     }
 
-    func finish() throws {
-        let failed = ferror(handle) != 0
-        guard fclose(handle) == 0, !failed else {
-            Output.error("error: writing \(DatapathError(path, code: errno, hint: "is the disk full?"))")
-            throw Exit.failed
-        }
-    }
+    /// Nothing more can be written: there is no use in judging on.
+    var hasFailed: Bool { file.failure != 0 }
+
+    func finish() throws { try file.finish() }
 }

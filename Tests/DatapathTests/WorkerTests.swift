@@ -8,32 +8,40 @@ import TestSupport
 
 @testable import Datapath
 
-/// A worker between two fake ports.
+/// A worker between two fake ports, of one queue each if nothing is said.
 final class Bed {
     static let tag: UInt16 = 0x5EC1
 
-    let inside: FakePort
-    let outside: FakePort
+    /// The inside port's queues, then the outside port's, as the worker has its sockets.
+    let queues: [FakePort]
+    let insideCount: Int
+    var inside: FakePort { queues[0] }
+    var outside: FakePort { queues[insideCount] }
     let publisher = TablePublisher(workerCount: 1)
     let counters = WorkerCounters.allocate()
     let worker: UnsafeMutablePointer<Worker>
     let latency: LatencyRecorder
     let frameCount: Int
 
-    init(_ source: AllowlistSource, frames count: Int = 256, ringSize: UInt32 = 128, startingAt index: UInt32 = 0) throws {
+    init(
+        _ source: AllowlistSource, frames count: Int = 256, frameSize: Int = 2048, ringSize: UInt32 = 128, startingAt index: UInt32 = 0,
+        queues queueCount: (inside: Int, outside: Int) = (1, 1), areKicked: Bool = false
+    ) throws {
         frameCount = count
-        let memory = try FrameMemory(frameCount: count, frameSize: 2048)
-        inside = FakePort(base: memory.base, size: ringSize, startingAt: index)
-        outside = FakePort(base: memory.base, size: ringSize, startingAt: index)
-        let sockets = UnsafeMutablePointer<WorkerSocket>.allocate(capacity: 2)
-        sockets.initialize(to: inside.socket)
-        (sockets + 1).initialize(to: outside.socket)
+        insideCount = queueCount.inside
+        let memory = try FrameMemory(frameCount: count, frameSize: frameSize)
+        let base = memory.base
+        queues = (0..<queueCount.inside + queueCount.outside).map { _ in
+            FakePort(base: base, size: ringSize, startingAt: index, frameSize: frameSize, isKicked: areKicked)
+        }
+        let sockets = UnsafeMutablePointer<WorkerSocket>.allocate(capacity: queues.count)
+        for (i, queue) in queues.enumerated() { (sockets + i).initialize(to: queue.socket) }
         let published = publisher.view(0)
         worker = .allocate(capacity: 1)
         worker.initialize(
             to: Worker(
-                index: 0, frames: memory, sockets: sockets, insideCount: 1, outsideCount: 1, published: published,
-                counters: counters, latencyTag: Bed.tag))
+                index: 0, frames: memory, sockets: sockets, insideCount: queueCount.inside, outsideCount: queueCount.outside,
+                published: published, counters: counters, latencyTag: Bed.tag))
         latency = worker.pointee.latency
         try publish(source, version: 1)
         published.goOnline()
@@ -214,6 +222,26 @@ let denied = FrameBuilder.tcpFrame(40000, 5001, flags: 0x02)
         bed.outside.deliver(allowed)
         _ = bed.worker.pointee.poll()
         #expect(bed.counters.counts(.outside).forwarded.frames == 65)
+    }
+
+    @Test func aPortThatWasDownAndSentByItselfWhatWaitedIsUsedAgain() throws {
+        let bed = try Bed(policy, areKicked: true)
+        var random = SplitMix(3)
+        bed.inside.transmitSleeps = true
+        bed.inside.onTransmitKick = { ENETDOWN }
+        bed.outside.deliver(allowed)
+        _ = bed.worker.pointee.poll()
+        // The driver is back, begins with what is in its ring, and wants no kick.
+        bed.inside.transmitSleeps = false
+        bed.inside.onTransmitKick = { 0 }
+        bed.inside.transmit(64)
+        bed.inside.complete(64, &random)
+        for _ in 0..<1024 { _ = bed.worker.pointee.poll() }
+        bed.outside.deliver(allowed)
+        _ = bed.worker.pointee.poll()
+        bed.inside.transmit(64)
+        #expect(bed.inside.sent == [allowed, allowed])
+        bed.expectConservation()
     }
 
     @Test func trafficOneWayDoesNotStarveTheOther() throws {

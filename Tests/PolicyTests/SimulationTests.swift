@@ -91,3 +91,50 @@ import TestSupport
         }
     }
 }
+
+/// Nanoseconds.
+private let second: UInt64 = 1_000_000_000
+
+@Suite struct CaptureClockTests {
+    private let now: UInt64 = 1_790_000_000 * second
+
+    /// What passed between each stamp and the one before.
+    private func passed(_ stamps: [UInt64]) -> [Int64] {
+        var clock = CaptureClock()
+        let times = stamps.map { clock.time(of: $0) }
+        return zip(times, times.dropFirst()).map { Int64(bitPattern: $1 &- $0) }
+    }
+
+    @Test func timePassesAsTheStampsSay() {
+        let hour = 3600 * second, month = 30 * 86400 * second
+        let expected: [Int64] = [0, 1, Int64(hour) - 1, Int64(month - hour)]
+        #expect(passed([now, now, now + 1, now + hour, now + month]) == expected)
+    }
+
+    @Test func framesOutOfOrderAreNotMadeLater() {
+        #expect(passed([now, now + 5, now + 2, now + 6]) == [5, -3, 4])
+    }
+
+    @Test func aClockThatIsSetStandsStill() {
+        let year = 365 * 86400 * second
+        let set: [UInt64] = [0, 1, now - 3601 * second, now + year + second, now + 100 * year, .max - 7]
+        for later in set {
+            let expected: [Int64] = [0, 7]
+            #expect(passed([now, later, later + 7]) == expected, "\(later)")
+        }
+        // There and back again.
+        #expect(passed([now, 0, now, 0, now + 5]) == [0, 0, 0, 0])
+    }
+
+    /// Ticks of the flow table begin where they would by the stamps themselves, and none is 0.
+    @Test func ticksKeepTheirPlace() {
+        let stamps: [UInt64] = [0, 1, (1 << 26) - 1, 1 << 26, now, .max]
+        for first in stamps {
+            var clock = CaptureClock()
+            let time = clock.time(of: first)
+            let tick: UInt64 = 1 << 26
+            #expect(time % tick == first % tick)
+            #expect(FlowTick(nanoseconds: time).rawValue > 0)
+        }
+    }
+}

@@ -267,7 +267,8 @@ def network(privileged):
 
 
 class Bridge:
-    def __init__(self, binary, sekisho, network, policy, folder, *options, inside="in0", outside="out0", wait=True):
+    def __init__(self, binary, sekisho, network, policy, folder, *options, inside="in0", outside="out0", wait=True, prefix=(), errors=None,
+                 environment=None):
         self.sekisho, self.network, self.folder = sekisho, network, folder
         folder.mkdir(exist_ok=True)
         self.policy = folder / "policy.toml"
@@ -276,8 +277,9 @@ class Bridge:
         self.log = folder / "log"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", network.bridge, binary, "run", "--inside", inside, "--outside", outside,
-                 "--policy", self.policy, "--control", self.socket, *map(str, options)], stdout=log, stderr=log)
+                [*prefix, "ip", "netns", "exec", network.bridge, binary, "run", "--inside", inside, "--outside", outside,
+                 "--policy", self.policy, "--control", self.socket, *map(str, options)], stdout=log, stderr=log if errors is None else errors,
+                env={**os.environ, **(environment or {})})
         if wait:
             self.wait_until_up()
 
@@ -350,9 +352,9 @@ def bridge(binary, sekisho, network, folder):
     """Starts bridges; at the end each must still be alive, unless it was stopped."""
     made = []
 
-    def start(policy, *options, net=None, wait=True, **ports):
+    def start(policy, *options, net=None, wait=True, **how):
         made.append(Bridge(
-            binary, sekisho, net or network(), policy, folder / str(len(made)), *options, wait=wait, **ports))
+            binary, sekisho, net or network(), policy, folder / str(len(made)), *options, wait=wait, **how))
         return made[-1]
 
     yield start

@@ -28,6 +28,9 @@ int clinux_set_promiscuous(const char *name, bool on);
 int clinux_mtu(const char *name, uint32_t *mtu);
 int clinux_mac(const char *name, uint8_t mac[6], uint16_t *hardware_type);
 
+/// What the kernel says that the driver can do with XDP (NETDEV_XDP_ACT_*, Linux 6.3). 0 or -errno; older kernels: -ENOENT.
+int clinux_xdp_features(int ifindex, uint64_t *features);
+
 /// A socket that keeps the port in promiscuous mode for as long as it is open, or -errno.
 /// The kernel counts such memberships: nothing is left behind by a killed process.
 int clinux_promiscuous(int ifindex);
@@ -53,6 +56,8 @@ int64_t clinux_peer_user(int fd);
 int clinux_confine_worker(void);
 
 void clinux_name_thread(const char *name);
+/// Lets the calling thread run where the first one of this process may. 0 or -errno.
+int clinux_follow_first_thread(void);
 /// Thread id as in /proc.
 int clinux_thread_id(void);
 
@@ -62,6 +67,10 @@ int clinux_wakeup(void);
 /// A signalfd for a set of signals, and the next of them (0 if there is none).
 int clinux_signals(const void *signal_set);
 int clinux_next_signal(int descriptor);
+
+/// Writes what was printed and is still in memory. 0 or -errno; -EIO also where something before could not be written, and why is
+/// not known any more.
+int clinux_finish_output(void);
 
 /// Gives freed memory back to the system.
 void clinux_release_memory(void);

@@ -42,7 +42,7 @@ final class CForwarder: Forwarder {
         do {
             try Data(image.bytes).write(to: URL(fileURLWithPath: path))
         } catch {
-            throw MeasureError("writing \(path): \(error.localizedDescription)", hint: "is the disk full?")
+            throw MeasureError(writing: path, error)
         }
     }
 

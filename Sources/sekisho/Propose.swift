@@ -40,13 +40,7 @@ struct Propose: ParsableCommand {
             Output.error("error: writing the policy \(output): it is there already\n  → give another name, or --force to replace it")
             throw Exit.failed
         }
-        do {
-            // Beside it first: an interrupted write leaves the old one.
-            try Data(text.utf8).write(to: URL(fileURLWithPath: output), options: .atomic)
-        } catch {
-            Output.error("error: writing the policy \(output): \(error.localizedDescription)")
-            throw Exit.failed
-        }
+        try OutputFile.write(text.utf8, to: output)
         Output.error(
             "\(proposal.rules.count) rules for \(proposal.devices.count) devices in \(output); \(proposal.waiting.count) conversations wait for a person"
                 + (includeReview ? ", and are in it, marked" : ""))

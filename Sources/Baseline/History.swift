@@ -4,6 +4,7 @@ import Allowlist
 import Foundation
 import Frames
 import GRDB
+import Policy
 
 /// A conversation and all that was recorded of it.
 public struct RecordedConversation: Sendable {
@@ -57,50 +58,124 @@ public struct History: Sendable {
     public var sources: [RecordedSource]
     public var etherTypes: [(type: EtherType, frames: UInt64)]
     public var decisions: [Decision]
+    public var periods: [Period]
     /// Hours since 1970 in which anything was seen, in order.
     public var hours: [Int64]
 
-    /// Only what lies in these times, ns since 1970. Days are cut at their hours; the counts of a cut day stay whole.
-    public func during(_ from: UInt64, _ to: UInt64) -> History {
+    /// A time with a name: "maintenance", a vendor's visit.
+    public struct Period: Sendable {
+        public var name: String
+        /// ns since 1970.
+        public var first: UInt64
+        public var last: UInt64
+
+        public init(name: String, first: UInt64, last: UInt64) {
+            self.name = name
+            self.first = first
+            self.last = last
+        }
+    }
+
+    /// Only what lies in one of these times, ns since 1970. Days are cut at their hours; the counts of a cut day stay whole.
+    public func during(_ times: [Range<UInt64>]) -> History {
         var cut = self
         cut.conversations = conversations.compactMap { one in
             var one = one
-            one.days = one.days.compactMap { day in
-                var day = day
-                let start = UInt64(day.day) * 86_400_000_000_000
-                for hour in 0..<UInt64(24) {
-                    let begin = start + hour * 3_600_000_000_000
-                    if begin + 3_600_000_000_000 <= from || begin >= to { day.hours &= ~(1 << UInt32(hour)) }
-                }
-                guard day.hours != 0 else { return nil }
-                day.first = max(day.first, from)
-                day.last = max(day.first, min(day.last, to))
-                return day
-            }
+            one.days = one.days.compactMap { Self.cut($0) { hour in times.contains { Self.overlaps(hour, $0) } } }
             return one.days.isEmpty ? nil : one
         }
-        cut.hours = hours.filter { UInt64($0 + 1) * 3_600_000_000_000 > from && UInt64($0) * 3_600_000_000_000 < to }
+        cut.hours = hours.filter { hour in times.contains { Self.overlaps(hour, $0) } }
         return cut
+    }
+
+    /// Without what a person has had forgotten.
+    public func forgetting() -> History {
+        let forgets = decisions.filter { $0.verdict == .forget }
+        if forgets.isEmpty { return self }
+        var cut = self
+        cut.conversations = conversations.compactMap { one in
+            let own = forgets.filter { $0.covers(one.key) }
+            if own.isEmpty { return one }
+            var one = one
+            one.days = one.days.compactMap { Self.cut($0) { hour in !own.contains { Self.overlaps(hour, $0.first..<$0.last) } } }
+            return one.days.isEmpty ? nil : one
+        }
+        return cut
+    }
+
+    private static let hourLength: UInt64 = 3_600_000_000_000
+
+    private static func overlaps(_ hour: Int64, _ time: Range<UInt64>) -> Bool {
+        guard hour >= 0, let begin = Optional(UInt64(hour).multipliedReportingOverflow(by: hourLength)), !begin.overflow else { return false }
+        return begin.partialValue < time.upperBound && begin.partialValue &+ hourLength > time.lowerBound
+    }
+
+    /// The day with those of its hours; nil: none is left.
+    private static func cut(_ day: ConversationDay, _ keeps: (Int64) -> Bool) -> ConversationDay? {
+        var day = day
+        var first: UInt64?, last: UInt64 = 0
+        for hour in 0..<Int64(24) where day.hours >> UInt32(hour) & 1 == 1 {
+            let number = Int64(day.day) * 24 + hour
+            if keeps(number) {
+                first = first ?? UInt64(max(0, number)) &* hourLength
+                last = UInt64(max(0, number) + 1) &* hourLength
+            } else {
+                day.hours &= ~(1 << UInt32(hour))
+            }
+        }
+        guard let first else { return nil }
+        day.first = max(day.first, first)
+        day.last = min(day.last, last)
+        return day
     }
 }
 
-/// What a person has said of a conversation.
+/// What a person has said of conversations.
 public struct Decision: Sendable, Equatable {
-    public enum Verdict: String, Sendable { case approve, reject, forget }
-    public var id: Int64
+    public enum Verdict: String, Sendable {
+        case approve, reject
+        /// Not learnt, for a time: during an infection, say.
+        case forget
+    }
+    public var id: Int64 = 0
     /// Seconds since 1970.
     public var at: Int64
     public var who: String
     public var why: String
     public var verdict: Verdict
-    public var clients: AddressPrefix
-    public var servers: AddressPrefix
-    public var services: ServiceRange
-    public var vlan: VLANID?
+    /// nil: of either side, any.
+    public var clients: AddressPrefix?
+    public var servers: AddressPrefix?
+    /// What either end may be, for a device as a whole; nil: any.
+    public var either: AddressPrefix?
+    /// nil: any.
+    public var service: ServiceRange?
+    /// `forget` only: ns since 1970.
+    public var first: UInt64 = 0
+    public var last: UInt64 = .max
+
+    public init(
+        at: Int64, who: String, why: String, verdict: Verdict, clients: AddressPrefix? = nil, servers: AddressPrefix? = nil,
+        either: AddressPrefix? = nil, service: ServiceRange? = nil, first: UInt64 = 0, last: UInt64 = .max
+    ) {
+        self.at = at
+        self.who = who
+        self.why = why
+        self.verdict = verdict
+        self.clients = clients
+        self.servers = servers
+        self.either = either
+        self.service = service
+        self.first = first
+        self.last = last
+    }
 
     public func covers(_ key: ConversationKey) -> Bool {
-        key.family == clients.family && clients.contains(key.client) && servers.contains(key.server) && services.ipProtocol == key.ipProtocol
-            && (services.low.rawValue...services.high.rawValue).contains(key.service.rawValue) && (vlan == nil || vlan == key.vlan)
+        func fits(_ prefix: AddressPrefix?, _ address: AddressWords) -> Bool {
+            prefix.map { $0.family == key.family && $0.contains(address) } ?? true
+        }
+        return fits(clients, key.client) && fits(servers, key.server) && (fits(either, key.client) || fits(either, key.server))
+            && (service.map { $0.contains(key.ipProtocol, key.service) } ?? true)
     }
 }
 
@@ -157,27 +232,83 @@ extension HistoryStore {
             }
             return History(
                 conversations: conversations.filter { !$0.days.isEmpty }, addresses: addresses, sources: sources, etherTypes: types,
-                decisions: try Self.decisions(db), hours: try Int64.fetchAll(db, sql: "SELECT hour FROM observed_hour ORDER BY hour"))
+                decisions: try Self.decisions(db),
+                periods: try Row.fetchAll(db, sql: "SELECT name, first, last FROM period ORDER BY first").map { row in
+                    History.Period(name: row[0], first: UInt64(max(0, row[1] as Int64)), last: UInt64(max(0, row[2] as Int64)))
+                }, hours: try Int64.fetchAll(db, sql: "SELECT hour FROM observed_hour ORDER BY hour"))
         }
     }
 
     static func decisions(_ db: Database) throws -> [Decision] {
         try Row.fetchAll(db, sql: """
-            SELECT id, at, who, why, verdict, client, client_length, server, server_length, family, protocol, service_low, service_high, vlan
-            FROM decision ORDER BY id
+            SELECT id, at, who, why, verdict, clients, servers, either, protocol, service_low, service_high, first, last
+            FROM decision WHERE undone IS NULL ORDER BY id
             """
         ).compactMap { row in
-            let family: IPFamily = (row[9] as Int) == 6 ? .ipv6 : .ipv4
-            let low = UInt16(truncatingIfNeeded: row[11] as Int), high = UInt16(truncatingIfNeeded: row[12] as Int)
-            guard let verdict = Decision.Verdict(rawValue: row[4]), low <= high, (0...family.bits).contains(row[6]), (0...family.bits).contains(row[8])
-            else { return nil }
-            return Decision(
-                id: row[0], at: row[1], who: row[2], why: row[3], verdict: verdict,
-                clients: AddressPrefix(family: family, words: AddressWords(blob: row[5]), length: row[6]),
-                servers: AddressPrefix(family: family, words: AddressWords(blob: row[7]), length: row[8]),
-                services: ServiceRange(
-                    IPProtocol(rawValue: UInt8(truncatingIfNeeded: row[10] as Int)), Port(rawValue: low), Port(rawValue: high)),
-                vlan: (row[13] as Int?).map { VLANID(rawValue: UInt16(truncatingIfNeeded: $0)) })
+            guard let verdict = Decision.Verdict(rawValue: row[4]) else { return nil }
+            func prefix(_ column: Int) -> AddressPrefix?? {
+                guard let text: String = row[column] else { return .some(nil) }
+                return WrittenAddress.network(text).map { .some($0) }
+            }
+            var service: ServiceRange?
+            if let number: Int = row[8] {
+                let low = UInt16(clamping: row[9] as Int), high = UInt16(clamping: row[10] as Int)
+                guard low <= high else { return nil }
+                service = ServiceRange(IPProtocol(rawValue: UInt8(clamping: number)), Port(rawValue: low), Port(rawValue: high))
+            }
+            // One that cannot be read must not come to mean more than it said.
+            guard let clients = prefix(5), let servers = prefix(6), let either = prefix(7) else { return nil }
+            var decision = Decision(
+                at: row[1], who: row[2], why: row[3], verdict: verdict, clients: clients, servers: servers, either: either, service: service,
+                first: UInt64(max(0, row[11] as Int64)), last: UInt64(max(0, row[12] as Int64)))
+            decision.id = row[0]
+            return decision
+        }
+    }
+
+    /// Writes down what a person has said.
+    ///
+    /// - Returns: its number.
+    @discardableResult
+    public func add(_ decision: Decision) throws(HistoryError) -> Int64 {
+        try writing { db in
+            try db.execute(
+                sql: """
+                    INSERT INTO decision (at, who, why, verdict, clients, servers, either, protocol, service_low, service_high, first, last)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    """,
+                arguments: [
+                    decision.at, decision.who, decision.why, decision.verdict.rawValue, decision.clients?.written, decision.servers?.written,
+                    decision.either?.written, decision.service.map { Int($0.ipProtocol.rawValue) }, decision.service.map { Int($0.low.rawValue) },
+                    decision.service.map { Int($0.high.rawValue) }, Int64(clamping: decision.first), Int64(clamping: decision.last),
+                ])
+            return db.lastInsertedRowID
+        }
+    }
+
+    /// Takes a decision back; that it was made stays written.
+    ///
+    /// - Returns: false if there is none of this number.
+    public func undo(_ id: Int64, at: Int64) throws(HistoryError) -> Bool {
+        try writing { db in
+            try db.execute(sql: "UPDATE decision SET undone = ? WHERE id = ? AND undone IS NULL", arguments: [at, id])
+            return db.changesCount > 0
+        }
+    }
+
+    /// Gives a time a name; the same name may stand for several times.
+    public func add(_ period: History.Period) throws(HistoryError) {
+        try writing { db in
+            try db.execute(
+                sql: "INSERT INTO period (name, first, last) VALUES (?, ?, ?)",
+                arguments: [period.name, Int64(clamping: period.first), Int64(clamping: period.last)])
+        }
+    }
+
+    public func removePeriods(_ name: String) throws(HistoryError) -> Int {
+        try writing { db in
+            try db.execute(sql: "DELETE FROM period WHERE name = ?", arguments: [name])
+            return db.changesCount
         }
     }
 }

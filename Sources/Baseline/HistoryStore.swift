@@ -118,9 +118,9 @@ public final class HistoryStore: Sendable {
             CREATE TABLE ethertype (type INTEGER PRIMARY KEY, frames INTEGER NOT NULL);
             CREATE TABLE observed_hour (hour INTEGER PRIMARY KEY);
             CREATE TABLE decision (
-                id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, verdict TEXT NOT NULL,
-                client BLOB NOT NULL, client_length INTEGER NOT NULL, server BLOB NOT NULL, server_length INTEGER NOT NULL,
-                family INTEGER NOT NULL, protocol INTEGER NOT NULL, service_low INTEGER NOT NULL, service_high INTEGER NOT NULL, vlan INTEGER);
+                id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, verdict TEXT NOT NULL, undone INTEGER,
+                clients TEXT, servers TEXT, either TEXT, protocol INTEGER, service_low INTEGER, service_high INTEGER,
+                first INTEGER NOT NULL DEFAULT 0, last INTEGER NOT NULL DEFAULT 9223372036854775807);
             CREATE TABLE period (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
             PRAGMA user_version = \(version);
             """)

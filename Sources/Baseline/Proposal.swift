@@ -49,12 +49,8 @@ public struct Proposal: Sendable {
         var accepted: [Int] = [], waiting: [(Int, [ReviewReason])] = [], rejected: [Int] = []
         for (place, one) in history.conversations.enumerated() {
             // The last word counts.
-            if let decision = history.decisions.last(where: { $0.covers(one.key) }) {
-                switch decision.verdict {
-                case .approve: accepted.append(place)
-                case .reject: rejected.append(place)
-                case .forget: break
-                }
+            if let decision = history.decisions.last(where: { $0.verdict != .forget && $0.covers(one.key) }) {
+                if decision.verdict == .approve { accepted.append(place) } else { rejected.append(place) }
             } else if review.reasons[place].isEmpty {
                 accepted.append(place)
             } else {

@@ -98,7 +98,7 @@ extension Proposal {
         lines.append(
             "seen: \(all.count) conversation\(all.count == 1 ? "" : "s"), \(connections) connections, \(frames) frames, on \(days) day\(days == 1 ? "" : "s"), "
                 + "\(date(first)) to \(date(last))")
-        if let period = Period(all) { lines.append(period.text) }
+        if let period = Rhythm(all) { lines.append(period.text) }
         let guesses = all.count { $0.orientation != .seen }
         if guesses > 0 { lines.append("the beginning of \(guesses == all.count ? "none" : "\(guesses) of them") was \(guesses == all.count ? "seen" : "not seen")") }
         if rule.unobserved > 0 { lines.append("unobserved: \(rule.unobserved) of the permissions it gives were never used") }
@@ -122,7 +122,7 @@ extension Proposal {
 }
 
 /// How regularly something is asked.
-public struct Period: Sendable {
+public struct Rhythm: Sendable {
     /// Seconds.
     public var median: Double
     /// Half of the intervals lie so near to it, as a share of it.

@@ -110,6 +110,9 @@ public struct WrittenAddress: Sendable {
     /// A protocol's name or number.
     public static func ipProtocol(_ name: String) -> IPProtocol? { WrittenService.ipProtocol(name) }
 
+    /// What a service's name, or "tcp/5000-5010", stands for; nil if it is neither.
+    public static func services(_ text: String) -> [ServiceRange]? { ServiceCatalogue.ranges(text) ?? (try? WrittenService(text))?.ranges }
+
     /// A host or a network; nil if it is neither, or has host bits set.
     public static func network(_ text: String) -> AddressPrefix? { try? AddressPrefix(written: text) }
 }

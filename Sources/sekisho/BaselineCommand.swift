@@ -10,7 +10,7 @@ struct BaselineCommand: ParsableCommand {
         commandName: "baseline",
         abstract: "Show what was learnt, how complete it is, and what needs a person's eye.")
 
-    @Option(help: "State directory.") var state: String
+    @OptionGroup var options: HistoryOptions
     @Option(help: ArgumentHelp("Only conversations of this device.", valueName: "address")) var device: String?
     @Flag(help: "Print JSON.") var json = false
 
@@ -58,7 +58,7 @@ struct BaselineCommand: ParsableCommand {
     }
 
     func run() throws {
-        let history = try read()
+        let history = try options.history()
         let address = try device.map { text in
             guard let prefix = WrittenAddress.network(text), prefix.isHost else {
                 throw ValidationError("\"\(text)\" is no IP address")
@@ -70,22 +70,13 @@ struct BaselineCommand: ParsableCommand {
             address.map { history.conversations[place].key.client == $0 || history.conversations[place].key.server == $0 } ?? true
         }
         if let device, chosen.isEmpty {
-            Output.error("error: nothing was learnt of \(device)\n  → sekisho baseline --state \(state) lists the devices")
+            Output.error("error: nothing was learnt of \(device)\n  → sekisho baseline --state \(options.state) lists the devices")
             throw Exit.failed
         }
         let accepted = chosen.filter { review.reasons[$0].isEmpty }
         let complete = Completeness(accepted.map { history.conversations[$0] }, hours: history.hours)
         if json { return try Output.json(report(history, review, chosen, complete)) }
         show(history, review, chosen, complete)
-    }
-
-    private func read() throws -> History {
-        do throws(HistoryError) {
-            return try HistoryStore(directory: state, mayMake: false).read()
-        } catch {
-            Output.error("error: \(error)")
-            throw Exit.failed
-        }
     }
 
     private static func date(_ nanoseconds: UInt64) -> String {
@@ -118,7 +109,7 @@ struct BaselineCommand: ParsableCommand {
                         Completeness(places.filter { review.reasons[$0].isEmpty }.map { history.conversations[$0] }, hours: history.hours)))
             },
             conversations: chosen.map { place in
-                let one = history.conversations[place], period = Period([one])
+                let one = history.conversations[place], period = Rhythm([one])
                 return Report.Conversation(
                     client: one.key.client.written(one.key.family), server: one.key.server.written(one.key.family),
                     service: ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written, vlan: one.key.vlan.rawValue,
@@ -150,7 +141,7 @@ struct BaselineCommand: ParsableCommand {
         }
         let rows = chosen.sorted { history.conversations[$0].frames > history.conversations[$1].frames }.map { place -> [String] in
             let one = history.conversations[place]
-            let period = Period([one]).map { $0.isRegular ? String(format: "%.3g s", $0.median) : "" } ?? ""
+            let period = Rhythm([one]).map { $0.isRegular ? String(format: "%.3g s", $0.median) : "" } ?? ""
             return [
                 one.key.client.written(one.key.family), one.key.server.written(one.key.family),
                 ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written + (one.key.vlan == .untagged ? "" : " vlan \(one.key.vlan.rawValue)"),

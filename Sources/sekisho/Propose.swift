@@ -11,7 +11,7 @@ struct Propose: ParsableCommand {
             The proposal's mode is monitor: it forwards everything and counts what enforce would deny.
             """)
 
-    @Option(help: "State directory.") var state: String
+    @OptionGroup var options: HistoryOptions
     @Option(name: .shortAndLong, help: ArgumentHelp("File to write; else the standard output.", valueName: "policy")) var output: String?
     @Option(help: "Name of the policy.") var name = "proposed"
     @Flag(help: "Put in what waits for a person, too, each rule marked.") var includeReview = false
@@ -23,13 +23,7 @@ struct Propose: ParsableCommand {
     }
 
     func run() throws {
-        let history: History
-        do throws(HistoryError) {
-            history = try HistoryStore(directory: state, mayMake: false).read()
-        } catch {
-            Output.error("error: \(error)")
-            throw Exit.failed
-        }
+        let history = try options.history()
         let review = Review(history)
         let proposal = Proposal(history, review, includesReview: includeReview, budget: budget)
         let accepted = history.conversations.indices.filter { review.reasons[$0].isEmpty }

@@ -1,0 +1,179 @@
+import Allowlist
+import ArgumentParser
+import Baseline
+import Foundation
+import Frames
+
+/// What `approve` and `reject` have in common.
+struct DecideOptions: ParsableArguments {
+    @Option(help: "State directory.") var state: String
+    @OptionGroup var conversations: ConversationOptions
+    @Option(help: "Why; kept for the auditor.") var why: String
+    @Option(help: "Who decides; else the user who calls.") var who: String?
+
+    func validate() throws {
+        if conversations.isEmpty { throw ValidationError("say what is meant: --from, --to or --service, or several") }
+        if why.trimmingCharacters(in: .whitespaces).isEmpty { throw ValidationError("--why: give a reason that an auditor will understand") }
+    }
+
+    func run(_ verdict: Decision.Verdict) throws {
+        let decisions = try conversations.decisions(verdict, who: who ?? currentUser(), why: why)
+        do throws(HistoryError) {
+            let store = try HistoryStore(directory: state, mayMake: false)
+            let history = try store.read().forgetting()
+            let covered = history.conversations.filter { one in decisions.contains { $0.covers(one.key) } }
+            // A refusal may come before anybody tries; an approval of what nobody has seen is a rule that a person should write.
+            guard verdict == .reject || !covered.isEmpty else {
+                throw HistoryError(
+                    text: "no conversation that was recorded is meant\n  → sekisho baseline --state \(state) shows them; write a rule for what nobody has seen")
+            }
+            for decision in decisions {
+                let id = try store.add(decision)
+                print("decision \(id): \(verdict == .approve ? "approved" : "rejected"), by \(decision.who)")
+            }
+            for one in covered.prefix(20) {
+                print(
+                    "  \(one.key.client.written(one.key.family)) → \(one.key.server.written(one.key.family)) "
+                        + ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written)
+            }
+            if covered.count > 20 { print("  … and \(covered.count - 20) more") }
+            if covered.isEmpty { print("  nobody has tried it yet") }
+        } catch { throw HistoryOptions.failed(error) }
+    }
+}
+
+struct Approve: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Let conversations that wait for a person into the next proposal.",
+        discussion: "The last decision about a conversation counts. 'sekisho decisions' lists them, and takes them back.")
+    @OptionGroup var options: DecideOptions
+    func run() throws { try options.run(.approve) }
+}
+
+struct Reject: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Keep conversations out of every proposal.",
+        discussion: "The last decision about a conversation counts. 'sekisho decisions' lists them, and takes them back.")
+    @OptionGroup var options: DecideOptions
+    func run() throws { try options.run(.reject) }
+}
+
+struct Forget: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Take out what was learnt by time, device or conversation, as after an infection.",
+        discussion: "Nothing is deleted: baseline, propose and simulate leave it out until 'sekisho decisions --undo' takes that back.")
+    @Option(help: "State directory.") var state: String
+    @Option(help: ArgumentHelp("From then on.", valueName: "time")) var since: Moment?
+    @Option(help: ArgumentHelp("Until then.", valueName: "time")) var until: Moment?
+    @Option(help: ArgumentHelp("All that this device took part in.", valueName: "address")) var device: String?
+    @OptionGroup var conversations: ConversationOptions
+    @Option(help: "Why; kept for the auditor.") var why: String
+    @Option(help: "Who decides; else the user who calls.") var who: String?
+
+    func validate() throws {
+        if since == nil, until == nil, device == nil, conversations.isEmpty {
+            throw ValidationError("say what is to be forgotten: --since, --until, --device, --from, --to or --service")
+        }
+        if let since, let until, since.nanoseconds >= until.nanoseconds { throw ValidationError("--since must lie before --until") }
+    }
+
+    func run() throws {
+        let decisions = try conversations.decisions(
+            .forget, who: who ?? currentUser(), why: why, either: device, first: since?.nanoseconds ?? 0, last: until?.nanoseconds ?? .max)
+        do throws(HistoryError) {
+            let store = try HistoryStore(directory: state, mayMake: false)
+            let before = try store.read().forgetting()
+            for decision in decisions {
+                let id = try store.add(decision)
+                print("decision \(id): forgotten, by \(decision.who)")
+            }
+            let after = try store.read().forgetting()
+            let rows = Set(after.conversations.map(\.row))
+            let gone = before.conversations.count { !rows.contains($0.row) }
+            let cut = zip(before.conversations.filter { rows.contains($0.row) }, after.conversations).count { $0.hourCount != $1.hourCount }
+            print("  \(gone) conversations are left out, \(cut) more in part")
+        } catch { throw HistoryOptions.failed(error) }
+    }
+}
+
+struct Decisions: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "List what was approved, rejected and forgotten, by whom and why.")
+    @Option(help: "State directory.") var state: String
+    @Option(help: ArgumentHelp("Take the decision of this number back.", valueName: "number")) var undo: Int64?
+    @Flag(help: "Print JSON.") var json = false
+
+    struct Report: Encodable {
+        var id: Int64
+        var at: String
+        var verdict: String
+        var who: String
+        var why: String
+        var what: String
+    }
+
+    func run() throws {
+        do throws(HistoryError) {
+            let store = try HistoryStore(directory: state, mayMake: false)
+            if let undo {
+                guard try store.undo(undo, at: Int64(Date().timeIntervalSince1970)) else {
+                    throw HistoryError(text: "there is no decision \(undo)\n  → sekisho decisions --state \(state) lists them")
+                }
+                return print("decision \(undo) is taken back")
+            }
+            try show(store.read().decisions)
+        } catch { throw HistoryOptions.failed(error) }
+    }
+
+    private func show(_ decisions: [Decision]) throws(HistoryError) {
+        let reports = decisions.map { one in
+            var what: [String] = []
+            if let either = one.either { what.append("device \(either.written)") }
+            if one.clients != nil || one.servers != nil { what.append("\(one.clients?.written ?? "any") → \(one.servers?.written ?? "any")") }
+            if let service = one.service { what.append(service.written) }
+            let format = ISO8601DateFormatter()
+            func time(_ nanoseconds: UInt64) -> String { format.string(from: Date(timeIntervalSince1970: Double(nanoseconds) / 1e9)) }
+            if one.first > 0 { what.append("from \(time(one.first))") }
+            if one.last < UInt64(Int64.max) { what.append("until \(time(one.last))") }
+            return Report(
+                id: one.id, at: format.string(from: Date(timeIntervalSince1970: Double(one.at))), verdict: one.verdict.rawValue, who: one.who, why: one.why,
+                what: what.joined(separator: ", "))
+        }
+        if json {
+            do { return try Output.json(reports) } catch { throw HistoryError(text: "\(error)") }
+        }
+        if reports.isEmpty { return print("no decisions yet") }
+        print(Output.table(reports.map { [String($0.id), $0.at, $0.verdict, $0.what, $0.who, $0.why] }, header: ["", "when", "verdict", "what", "who", "why"], numbers: [0]))
+    }
+}
+
+struct PeriodCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "period",
+        abstract: "Give a time a name: a maintenance, a vendor's visit.",
+        discussion: "baseline, propose and simulate take --period NAME (only these times), or --period=-NAME (all others).")
+    @Argument(help: "Name.") var name: String
+    @Option(help: "State directory.") var state: String
+    @Option(help: ArgumentHelp("From then on.", valueName: "time")) var since: Moment?
+    @Option(help: ArgumentHelp("Until then.", valueName: "time")) var until: Moment?
+    @Flag(help: "Remove the name.") var remove = false
+
+    func validate() throws {
+        if name.hasPrefix("-") || name.isEmpty { throw ValidationError("a period's name begins with a letter") }
+        if remove { return }
+        guard let since, let until else { throw ValidationError("give --since and --until, or --remove") }
+        if since.nanoseconds >= until.nanoseconds { throw ValidationError("--since must lie before --until") }
+    }
+
+    func run() throws {
+        do throws(HistoryError) {
+            let store = try HistoryStore(directory: state, mayMake: false)
+            if remove {
+                let count = try store.removePeriods(name)
+                guard count > 0 else { throw HistoryError(text: "there is no period \"\(name)\"") }
+                return print("\(name): \(count) time\(count == 1 ? "" : "s") removed")
+            }
+            try store.add(History.Period(name: name, first: since!.nanoseconds, last: until!.nanoseconds))
+            print("\(name): from \(since!.text) until \(until!.text)")
+        } catch { throw HistoryOptions.failed(error) }
+    }
+}

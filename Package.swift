@@ -85,6 +85,8 @@ let package = Package(
         .testTarget(name: "AllowlistTests", dependencies: ["Allowlist", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "PolicyTests", dependencies: ["Policy", "Captures", "TestSupport"], swiftSettings: swift),
         .testTarget(
+            name: "BaselineTests", dependencies: ["Baseline", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
+        .testTarget(
             name: "MeasureTests", dependencies: ["Measure", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "DatapathTests", dependencies: ["Datapath", "CLinux", "TestSupport"], swiftSettings: swift),
     ],

@@ -1,0 +1,226 @@
+import Allowlist
+import Foundation
+import Frames
+import TestSupport
+import Testing
+
+@testable import Baseline
+
+/// A directory that goes away with the test.
+final class StateDirectory {
+    let path: String
+    init() {
+        path = NSTemporaryDirectory() + "/sekisho-history-\(UInt64.random(in: 0 ... .max))"
+        try! FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+    var file: String { path + "/history.sqlite" }
+}
+
+@Suite struct HistoryTests {
+    @Test func whatIsWrittenIsRead() throws {
+        let directory = StateDirectory()
+        var talk = Talk()
+        talk.session(Talk.mes, 40000, Talk.tool, 5000, requests: 20)
+        talk.session(Talk.mes, 40001, Talk.laptop, 502)
+        talk.learner.finish()
+        let store = try HistoryStore(directory: directory.path)
+        let source = try store.addSource(kind: "capture", name: "test", digest: nil)
+        try store.write(talk.learner, source: source)
+        // Again, by another learner, as after a restart.
+        var more = Talk()
+        more.time = talk.time + 100_000
+        more.session(Talk.mes, 40009, Talk.tool, 5000, requests: 3)
+        more.learner.finish()
+        try HistoryStore(directory: directory.path).write(more.learner, source: source)
+        let history = try HistoryStore(directory: directory.path, mayMake: false).read()
+        #expect(history.conversations.map(\.key) == [Talk.key(Talk.mes, Talk.tool, 5000), Talk.key(Talk.mes, Talk.laptop, 502)])
+        let one = history.conversations[0]
+        #expect(one.connections == 2 && one.answered == 2 && one.days.count == 2 && one.orientation == .seen)
+        #expect(one.frames == 2 * 20 + 5 + 2 * 3 + 5)
+        #expect(history.addresses.count == 3)
+    }
+
+    @Test func aDamagedFileStaysAsItIs() throws {
+        let directory = StateDirectory()
+        for damage in [Data("not a database at all, but long enough to be looked at as one".utf8), Data(count: 5000)] {
+            try damage.write(to: URL(fileURLWithPath: directory.file))
+            #expect(throws: HistoryError.self) { try HistoryStore(directory: directory.path) }
+            #expect(try Data(contentsOf: URL(fileURLWithPath: directory.file)) == damage)
+        }
+    }
+
+    @Test func aLaterVersionStaysAsItIs() throws {
+        let directory = StateDirectory()
+        _ = try HistoryStore(directory: directory.path).addSource(kind: "capture", name: "x", digest: nil)
+        do {
+            let store = try HistoryStore(directory: directory.path)
+            try store.writing { try $0.execute(sql: "PRAGMA user_version = 99") }
+        }
+        let error = #expect(throws: HistoryError.self) { try HistoryStore(directory: directory.path) }
+        #expect(error?.description.contains("version 99") == true)
+    }
+
+    @Test func aMissingHistoryIsNotMadeByAsking() {
+        let directory = StateDirectory()
+        #expect(throws: HistoryError.self) { try HistoryStore(directory: directory.path, mayMake: false) }
+        #expect(!FileManager.default.fileExists(atPath: directory.file))
+    }
+
+    @Test func whatIsForgottenIsLeftOutAndComesBack() throws {
+        let directory = StateDirectory()
+        var talk = Talk()
+        talk.session(Talk.mes, 40000, Talk.tool, 5000)
+        talk.time += 7200
+        talk.session(Talk.laptop, 40000, Talk.tool, 3389)
+        let start = UInt64(talk.time * 1e9) - 7_200_000_000_000
+        talk.learner.finish()
+        let store = try HistoryStore(directory: directory.path)
+        try store.write(talk.learner, source: try store.addSource(kind: "capture", name: "x", digest: nil))
+        let id = try store.add(Decision(at: 1, who: "w", why: "y", verdict: .forget, first: start + 3_600_000_000_000))
+        #expect(try store.read().forgetting().conversations.map(\.key) == [Talk.key(Talk.mes, Talk.tool, 5000)])
+        #expect(try store.undo(id, at: 2))
+        #expect(try store.read().forgetting().conversations.count == 2)
+        try store.add(
+            Decision(at: 1, who: "w", why: "y", verdict: .forget, either: AddressPrefix(family: .ipv4, words: Talk.address(Talk.laptop), length: 32)))
+        #expect(try store.read().forgetting().conversations.map(\.key) == [Talk.key(Talk.mes, Talk.tool, 5000)])
+    }
+}
+
+// MARK: - Completeness and proposals, of histories made up
+
+/// A conversation seen on these days, so often.
+func recorded(_ key: ConversationKey, days: [Int], connections: UInt32 = 10, answered: UInt32? = nil, row: Int64 = 0) -> RecordedConversation {
+    RecordedConversation(
+        row: row, key: key, orientation: .seen, intervals: Intervals(),
+        days: days.map { day in
+            let start = UInt64(19_681 + day) * 86_400_000_000_000
+            return ConversationDay(
+                day: Int32(19_681 + day), hours: 0xFF_FFFF, first: start, last: start + 80_000_000_000_000, connections: connections,
+                answered: answered ?? connections, refused: 0, framesOut: 10, framesIn: 10, bytesOut: 1000, bytesIn: 1000, denied: 0)
+        })
+}
+
+func history(_ conversations: [RecordedConversation], days: Int) -> History {
+    History(
+        conversations: conversations, addresses: [], sources: [], etherTypes: [], decisions: [], periods: [],
+        hours: (0..<Int64(days) * 24).map { 19_681 * 24 + $0 })
+}
+
+@Suite struct CompletenessTests {
+    private func key(_ i: Int) -> ConversationKey { Talk.key(Talk.mes, [10, 3, UInt8(i / 250), UInt8(1 + i % 250)], 5000) }
+
+    @Test func theEstimatesAreTheFormulae() {
+        // 10 conversations every day, 4 on one day, 2 on two days; 10 days.
+        var all = (0..<10).map { recorded(key($0), days: Array(0..<10)) }
+        all += (0..<4).map { recorded(key(100 + $0), days: [2 * $0], connections: 5) }
+        all += (0..<2).map { recorded(key(200 + $0), days: [$0, 9 - $0], connections: 5) }
+        let one = Completeness(all, hours: history(all, days: 10).hours, zone: TimeZone(secondsFromGMT: 0)!)
+        #expect(one.block == .day && one.blocks == 10 && one.conversations == 16)
+        #expect(abs(one.unseenShare - 20.0 / (1000 + 20 + 20)) < 1e-12)
+        #expect(one.unseenBound > one.unseenShare && one.unseenBound < 0.1)
+        // Chao2: 9/10 · 4 · 3 / (2 · 3).
+        #expect(abs(one.expected - 1.8) < 1e-12)
+        #expect(one.expectedBound! > one.expected)
+    }
+
+    @Test func aQuietNetworkIsCompleteAfterAWeekAndAChattyOneIsNot() {
+        let quiet = (0..<20).map { recorded(key($0), days: Array(0..<10)) }
+        let calm = Completeness(quiet, hours: history(quiet, days: 10).hours, zone: TimeZone(secondsFromGMT: 0)!)
+        #expect(calm.isComplete(), "\(calm.missing())")
+        let short = Completeness(quiet.map { recorded($0.key, days: [0, 1, 2]) }, hours: history(quiet, days: 3).hours)
+        #expect(!short.isComplete())
+        let chatty = quiet + (0..<200).map { recorded(key(300 + $0), days: [$0 % 10], connections: 1) }
+        let loud = Completeness(chatty, hours: history(chatty, days: 10).hours)
+        #expect(!loud.isComplete() && loud.unseenBound > 0.05)
+    }
+
+    @Test func nothingSeenIsNothingKnown() {
+        let none = Completeness([], hours: [])
+        #expect(!none.isComplete() && none.unseenBound == 1)
+    }
+}
+
+@Suite struct ProposalTests {
+    /// Whatever was seen: the rules allow that and nothing else.
+    @Test(arguments: 0..<30) func rulesAreExactlyWhatWasSeen(seed: Int) {
+        var random = SplitMix(UInt64(seed))
+        var keys: Set<ConversationKey> = []
+        for _ in 0..<Int.random(in: 1...120, using: &random) {
+            keys.insert(
+                ConversationKey(
+                    client: AddressWords(high: 0, low: UInt64.random(in: 0x0A03_0001...0x0A03_0006, using: &random)),
+                    server: AddressWords(high: 0, low: UInt64.random(in: 0x0A03_0101...0x0A03_0106, using: &random)),
+                    service: Port(rawValue: UInt16.random(in: 8000...8004, using: &random)), vlan: .untagged,
+                    ipProtocol: Bool.random(using: &random) ? .tcp : .udp, family: .ipv4))
+        }
+        let all = keys.map { recorded($0, days: Array(0..<10)) }
+        let history = history(all, days: 10)
+        let proposal = Proposal(history, Review(history))
+        var allowed: [ConversationKey: Int] = [:]
+        for rule in proposal.rules {
+            for client in rule.clients {
+                for server in rule.servers {
+                    for service in rule.services {
+                        for port in service.low.rawValue...service.high.rawValue {
+                            allowed[
+                                ConversationKey(
+                                    client: client, server: server, service: Port(rawValue: port), vlan: rule.vlan, ipProtocol: service.ipProtocol,
+                                    family: rule.family), default: 0] += 1
+                        }
+                    }
+                }
+            }
+        }
+        #expect(Set(allowed.keys) == keys)
+        // Nor twice.
+        #expect(allowed.values.allSatisfy { $0 == 1 })
+        #expect(proposal.rules.count <= keys.count)
+    }
+
+    @Test func equalToolsShareARule() {
+        let tools = (1...40).map { [10, 3, 1, UInt8($0)] as [UInt8] }
+        let all = tools.flatMap { tool in [5000, 5001, 80].map { recorded(Talk.key(Talk.mes, tool, $0), days: Array(0..<10)) } }
+        let history = history(all, days: 10)
+        let proposal = Proposal(history, Review(history))
+        #expect(proposal.rules.count == 1)
+        #expect(proposal.rules[0].services.count == 2)  // 80, 5000–5001
+    }
+
+    @Test func aBudgetBuysFewerRulesAndSaysWhatItGave() {
+        // Nine tools of ten.
+        let tools = (1...10).map { [10, 3, 1, UInt8($0)] as [UInt8] }
+        var all = tools.map { recorded(Talk.key(Talk.mes, $0, 5000), days: Array(0..<10)) }
+        all += tools.dropLast().map { recorded(Talk.key(Talk.laptop, $0, 5000), days: Array(0..<10)) }
+        let history = history(all, days: 10)
+        #expect(Proposal(history, Review(history)).rules.count == 2)
+        let bought = Proposal(history, Review(history), budget: 1)
+        #expect(bought.rules.count == 1 && bought.rules[0].unobserved == 1)
+    }
+
+    @Test func whatIsSuspectWaits() {
+        var all = (1...20).map { recorded(Talk.key(Talk.mes, [10, 3, 1, UInt8($0)], 5000), days: Array(0..<10)) }
+        // A worm: most do not answer, some do.
+        all += (1...60).map { recorded(Talk.key(Talk.laptop, [10, 3, 2, UInt8($0)], 8081), days: [5], connections: 1, answered: $0 % 9 == 0 ? 1 : 0) }
+        all.append(recorded(Talk.key(Talk.mes, Talk.tool, 3389), days: Array(0..<10)))
+        all.append(recorded(Talk.key(Talk.mes, [10, 3, 3, 3], 9999), days: [9]))
+        let history = history(all, days: 10)
+        let review = Review(history)
+        let proposal = Proposal(history, review)
+        #expect(review.scanners.keys.contains(Talk.address(Talk.laptop)))
+        #expect(proposal.rules.count == 1)
+        #expect(proposal.waiting.count == 62)
+        let marked = Proposal(history, review, includesReview: true)
+        #expect(marked.rules.count > 1 && marked.rules.dropFirst().allSatisfy { !$0.reasons.isEmpty })
+    }
+
+    @Test func theLastDecisionCounts() {
+        var made = history([recorded(Talk.key(Talk.mes, Talk.tool, 3389), days: Array(0..<10))], days: 10)
+        #expect(Proposal(made, Review(made)).rules.isEmpty)
+        made.decisions = [Decision(at: 1, who: "a", why: "b", verdict: .approve)]
+        #expect(Proposal(made, Review(made)).rules.count == 1)
+        made.decisions.append(Decision(at: 2, who: "a", why: "b", verdict: .reject))
+        #expect(Proposal(made, Review(made)).rules.isEmpty)
+        #expect(Proposal(made, Review(made)).rejected == [0])
+    }
+}

@@ -24,6 +24,7 @@ let package = Package(
         .executable(name: "sekisho", targets: ["sekisho"]),
         .executable(name: "c-forwarder", targets: ["c-forwarder"]),
         .executable(name: "path-cost", targets: ["path-cost"]),
+        .executable(name: "fab-traffic", targets: ["fab-traffic"]),
         .library(name: "SekishoCore", targets: ["Frames", "Allowlist", "Policy", "Datapath", "Captures"]),
     ],
     dependencies: [
@@ -74,6 +75,11 @@ let package = Package(
             name: "path-cost", dependencies: ["Datapath", "Allowlist", "Frames", "CTwin"], path: "Bench/PathCost",
             swiftSettings: packetPath),
 
+        // A fab's traffic with the truth about it: learning and detection are measured against it.
+        .target(name: "FabTraffic", dependencies: ["Frames", "Allowlist"], path: "Bench/FabTraffic", swiftSettings: swift),
+        .executableTarget(
+            name: "fab-traffic", dependencies: ["FabTraffic", "Frames"], path: "Bench/fab-traffic", swiftSettings: swift),
+
         // Builds BPF/ with the toolchain's clang and embeds the object.
         .executableTarget(name: "bpf-embed", swiftSettings: swift),
         .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["bpf-embed"]),
@@ -88,6 +94,7 @@ let package = Package(
             name: "BaselineTests", dependencies: ["Baseline", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(
             name: "MeasureTests", dependencies: ["Measure", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
+        .testTarget(name: "FabTrafficTests", dependencies: ["FabTraffic", "Allowlist", "Frames"], swiftSettings: swift),
         .testTarget(name: "DatapathTests", dependencies: ["Datapath", "CLinux", "TestSupport"], swiftSettings: swift),
     ],
     cxxLanguageStandard: .cxx17

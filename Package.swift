@@ -25,6 +25,7 @@ let package = Package(
         .executable(name: "c-forwarder", targets: ["c-forwarder"]),
         .executable(name: "path-cost", targets: ["path-cost"]),
         .executable(name: "fab-traffic", targets: ["fab-traffic"]),
+        .executable(name: "learning", targets: ["learning"]),
         .library(name: "SekishoCore", targets: ["Frames", "Allowlist", "Policy", "Datapath", "Captures"]),
     ],
     dependencies: [
@@ -79,6 +80,9 @@ let package = Package(
         .target(name: "FabTraffic", dependencies: ["Frames", "Allowlist"], path: "Bench/FabTraffic", swiftSettings: swift),
         .executableTarget(
             name: "fab-traffic", dependencies: ["FabTraffic", "Frames"], path: "Bench/fab-traffic", swiftSettings: swift),
+        .executableTarget(
+            name: "learning", dependencies: ["Baseline", "FabTraffic", "Captures", "Frames", "Allowlist", "Policy"], path: "Bench/Learning",
+            swiftSettings: swift),
 
         // Builds BPF/ with the toolchain's clang and embeds the object.
         .executableTarget(name: "bpf-embed", swiftSettings: swift),

@@ -46,6 +46,17 @@ public struct ConversationDay: BitwiseCopyable, Sendable, Equatable {
     }
 }
 
+extension ConversationDay {
+    /// Two parts of one day.
+    public func adding(_ other: ConversationDay) -> ConversationDay {
+        ConversationDay(
+            day: day, hours: hours | other.hours, first: first == 0 ? other.first : other.first == 0 ? first : min(first, other.first),
+            last: max(last, other.last), connections: connections &+ other.connections, answered: answered &+ other.answered,
+            refused: refused &+ other.refused, framesOut: framesOut &+ other.framesOut, framesIn: framesIn &+ other.framesIn,
+            bytesOut: bytesOut &+ other.bytesOut, bytesIn: bytesIn &+ other.bytesIn, denied: denied &+ other.denied)
+    }
+}
+
 /// The last intervals between a client's requests, in seconds.
 public struct Intervals: Sendable, Equatable {
     public static let most = 32
@@ -53,6 +64,8 @@ public struct Intervals: Sendable, Equatable {
     /// Of all there were.
     public var count: UInt64 = 0
     var next = 0
+
+    public init() {}
 
     mutating func add(_ seconds: Float) {
         if values.count < Self.most { values.append(seconds) } else { values[next] = seconds }

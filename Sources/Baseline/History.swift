@@ -15,6 +15,14 @@ public struct RecordedConversation: Sendable {
     /// In order.
     public var days: [ConversationDay]
 
+    public init(row: Int64, key: ConversationKey, orientation: Orientation, intervals: Intervals, days: [ConversationDay]) {
+        self.row = row
+        self.key = key
+        self.orientation = orientation
+        self.intervals = intervals
+        self.days = days
+    }
+
     public var first: UInt64 { days.first?.first ?? 0 }
     public var last: UInt64 { days.map(\.last).max() ?? 0 }
     public var connections: UInt64 { days.reduce(0) { $0 + UInt64($1.connections) } }
@@ -38,6 +46,12 @@ public struct RecordedAddress: Sendable, Hashable {
     public var address: LearntAddress
     public var first: UInt64
     public var last: UInt64
+
+    public init(address: LearntAddress, first: UInt64, last: UInt64) {
+        self.address = address
+        self.first = first
+        self.last = last
+    }
 }
 
 /// What was learnt from.
@@ -61,6 +75,19 @@ public struct History: Sendable {
     public var periods: [Period]
     /// Hours since 1970 in which anything was seen, in order.
     public var hours: [Int64]
+
+    public init(
+        conversations: [RecordedConversation], addresses: [RecordedAddress], sources: [RecordedSource], etherTypes: [(type: EtherType, frames: UInt64)],
+        decisions: [Decision], periods: [Period], hours: [Int64]
+    ) {
+        self.conversations = conversations
+        self.addresses = addresses
+        self.sources = sources
+        self.etherTypes = etherTypes
+        self.decisions = decisions
+        self.periods = periods
+        self.hours = hours
+    }
 
     /// A time with a name: "maintenance", a vendor's visit.
     public struct Period: Sendable {

@@ -123,6 +123,8 @@ public final class Learner {
             isNew = true
         }
         if isNew {
+            // A farewell of a connection that is not known any more says nothing about who served.
+            if isTCP, record.tcpFlags.rawValue & 0x05 != 0, !record.tcpFlags.contains(.syn) { return }
             if !isKnown, !one.pointee.isFree { fold(one) }
             begin(one, record, lesser, greater, tail, sender, isICMP)
         }

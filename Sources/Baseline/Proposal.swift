@@ -57,15 +57,14 @@ public struct Proposal: Sendable {
                 waiting.append((place, review.reasons[place]))
             }
         }
-        // Data connections of FTP between the same two, which the rule for its control connection brings with it.
-        var data = FTPData(history, accepted)
-        accepted.removeAll { data.takes($0) }
-        waiting.removeAll { data.takes($0.0) }
-        var rules = Self.rules(history, accepted, data, budget: budget)
+        // Data connections of FTP come with the rule for their session.
+        accepted.removeAll { review.ftp.isData($0) }
+        waiting.removeAll { review.ftp.isData($0.0) }
+        var rules = Self.rules(history, accepted, review.ftp, budget: budget)
         if includesReview {
             let groups: [[ReviewReason]: [(Int, [ReviewReason])]] = Dictionary(grouping: waiting) { $0.1 }
             for (reasons, group) in groups.sorted(by: { $0.value[0].0 < $1.value[0].0 }) {
-                var more = Self.rules(history, group.map { $0.0 }, data, budget: 0)
+                var more = Self.rules(history, group.map { $0.0 }, review.ftp, budget: 0)
                 for i in more.indices { more[i].reasons = Set(reasons) }
                 rules += more
             }
@@ -94,7 +93,7 @@ public struct Proposal: Sendable {
         var hasFTPData: Bool
     }
 
-    private static func rules(_ history: History, _ places: [Int], _ data: FTPData, budget: Int) -> [ProposedRule] {
+    private static func rules(_ history: History, _ places: [Int], _ ftp: FTPData, budget: Int) -> [ProposedRule] {
         var lanes: [Lane: [Int]] = [:]
         for place in places {
             let key = history.conversations[place].key
@@ -103,7 +102,7 @@ public struct Proposal: Sendable {
         var sides: [Sides: (services: [ServiceRange], evidence: [Int])] = [:]
         for (lane, places) in lanes {
             for block in blocks(history, places) {
-                let isFTP = lane.service.ipProtocol == .tcp && lane.service.low.rawValue == 21 && block.evidence.contains { data.hasData($0) }
+                let isFTP = lane.service.ipProtocol == .tcp && lane.service.low.rawValue == 21 && block.evidence.contains { ftp.hasData($0) }
                 let side = Sides(family: lane.family, vlan: lane.vlan, clients: block.clients, servers: block.servers, hasFTPData: isFTP)
                 sides[side, default: ([], [])].services.append(lane.service)
                 sides[side]!.evidence += block.evidence
@@ -234,37 +233,4 @@ public struct Proposal: Sendable {
             return Device(name: name, address: address, family: family, mac: mac, role: isGroup ? .device : role)
         }
     }
-}
-
-/// Which conversations are data connections of FTP sessions between the same two.
-private struct FTPData {
-    private let history: History
-    private var sessions: [Pair: [Int]] = [:]
-    private var with: Set<Int> = []
-
-    private struct Pair: Hashable {
-        var client: AddressWords
-        var server: AddressWords
-    }
-
-    init(_ history: History, _ accepted: [Int]) {
-        self.history = history
-        for place in accepted {
-            let key = history.conversations[place].key
-            if key.ipProtocol == .tcp, key.service.rawValue == 21 { sessions[Pair(client: key.client, server: key.server), default: []].append(place) }
-        }
-    }
-
-    /// Passive: the client opens a port above the well-known ones. Active: the server comes from port 20, which is not recorded, to a port of the client's.
-    mutating func takes(_ place: Int) -> Bool {
-        let one = history.conversations[place], key = one.key
-        guard key.ipProtocol == .tcp, key.service.rawValue >= 1024 else { return false }
-        guard let session = sessions[Pair(client: key.client, server: key.server)] ?? sessions[Pair(client: key.server, server: key.client)] else { return false }
-        // A port that is used on many days is a service of its own.
-        guard one.days.count <= 2, one.connections <= 4, key.service.rawValue >= 32768 || key.service.rawValue < 5000 else { return false }
-        with.formUnion(session)
-        return true
-    }
-
-    func hasData(_ place: Int) -> Bool { with.contains(place) }
 }

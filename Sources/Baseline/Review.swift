@@ -60,6 +60,14 @@ public struct Review: Sendable {
     /// Clients that behaved as scanners, and since when, ns since 1970.
     public let scanners: [AddressWords: UInt64]
 
+    let ftp: FTPData
+
+    /// Conversations that say something about what is normal, whether they are proposed or not: a rare one that waits is still one that came.
+    /// Failed attempts, scanners and forgers say nothing.
+    public func isEvidence(_ place: Int) -> Bool {
+        !ftp.isData(place) && !reasons[place].contains { [.unanswered, .refused, .scanner, .addressConflict].contains($0) }
+    }
+
     /// A device is new if it was first seen in the last so many days of at least three times as many.
     private static let newDays: UInt64 = 2
 
@@ -69,6 +77,7 @@ public struct Review: Sendable {
         let last = history.hours.last.map { UInt64($0 + 1) * 3_600_000_000_000 } ?? 0
         let day: UInt64 = 86_400_000_000_000
         let days = Set(history.hours.map { $0 / 24 }).count
+        ftp = FTPData(conversations)
         let scanners = Self.scanners(conversations)
         self.scanners = scanners
         let conflicts = Self.conflicts(history.addresses)

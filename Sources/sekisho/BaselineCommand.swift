@@ -73,7 +73,7 @@ struct BaselineCommand: ParsableCommand {
             Output.error("error: nothing was learnt of \(device)\n  → sekisho baseline --state \(options.state) lists the devices")
             throw Exit.failed
         }
-        let accepted = chosen.filter { review.reasons[$0].isEmpty }
+        let accepted = chosen.filter { review.isEvidence($0) }
         let complete = Completeness(accepted.map { history.conversations[$0] }, hours: history.hours)
         if json { return try Output.json(report(history, review, chosen, complete)) }
         show(history, review, chosen, complete)
@@ -106,7 +106,7 @@ struct BaselineCommand: ParsableCommand {
                 Report.Device(
                     address: address.written(family), conversations: places.count,
                     complete: written(
-                        Completeness(places.filter { review.reasons[$0].isEmpty }.map { history.conversations[$0] }, hours: history.hours)))
+                        Completeness(places.filter { review.isEvidence($0) }.map { history.conversations[$0] }, hours: history.hours)))
             },
             conversations: chosen.map { place in
                 let one = history.conversations[place], period = Rhythm([one])

@@ -26,7 +26,7 @@ struct Propose: ParsableCommand {
         let history = try options.history()
         let review = Review(history)
         let proposal = Proposal(history, review, includesReview: includeReview, budget: budget)
-        let accepted = history.conversations.indices.filter { review.reasons[$0].isEmpty }
+        let accepted = history.conversations.indices.filter { review.isEvidence($0) }
         let text = proposal.text(
             history, name: name, completeness: Completeness(accepted.map { history.conversations[$0] }, hours: history.hours))
         guard let output else { return print(text, terminator: "") }

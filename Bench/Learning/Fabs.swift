@@ -1,0 +1,139 @@
+// A generated fab: learn two weeks, with a worm in the second, propose, and judge the third.
+
+import Allowlist
+import Baseline
+import FabTraffic
+import Foundation
+import Frames
+
+struct Fabs {
+    let sizes: [Int]
+    let seeds: Int
+
+    private static let learnt = 14 * 24
+
+    struct Outcome {
+        var records: UInt64 = 0
+        var connections: UInt64 = 0
+        var deniedConnections: UInt64 = 0
+        var deniedRecords: UInt64 = 0
+        var malicious: UInt64 = 0
+        var maliciousPassed: UInt64 = 0
+        var byLabel: [String: (seen: UInt64, passed: UInt64)] = [:]
+        var missed: [String: UInt64] = [:]
+    }
+
+    func run() throws {
+        for tools in sizes {
+            var within = 0
+            for seed in 1...seeds {
+                if one(tools: tools, seed: UInt64(seed)) { within += 1 }
+            }
+            if seeds > 1 { print("\(tools) tools: actual unseen share within the predicted bound in \(within) of \(seeds) fabs\n") }
+        }
+    }
+
+    /// - Returns: whether the prediction held.
+    private func one(tools: Int, seed: UInt64) -> Bool {
+        var scenario = FabScenario(tools: tools)
+        scenario.seed = seed
+        // One of each in the second week, and again in the third.
+        scenario.attacks = FabScenario.everyAttack(from: 9 * 24) + FabScenario.everyAttack(from: 16 * 24)
+        let fab = FabTraffic(scenario)
+        print("\(tools) tools, seed \(seed): \(fab.truth.rules.count) rules of its own, \(grouped(fab.truth.conversations.count)) conversations")
+
+        let learner = Learner(connections: 1 << 17)
+        var days: [LearntDay] = []
+        var worm: Set<ConversationKey> = []
+        let (_, learning) = timed {
+            var hour = 0
+            fab.runHours(0..<Self.learnt) { records in
+                for one in records {
+                    learner.learn(one.record)
+                    if one.label == .worm, one.record.tcpFlags.opensConnection {
+                        worm.insert(
+                            ConversationKey(
+                                client: one.record.source, server: one.record.destination, service: one.record.destinationPort, vlan: one.record.vlan,
+                                ipProtocol: one.record.ipProtocol, family: .ipv4))
+                    }
+                }
+                hour += 1
+                days += learner.drain()
+            }
+            learner.finish()
+            days += learner.drain()
+        }
+        let ((made, review, proposal), proposing) = timed {
+            let made = history(learner, days)
+            let review = Review(made)
+            return (made, review, Proposal(made, review))
+        }
+        let accepted = made.conversations.indices.filter { review.isEvidence($0) }
+        let complete = Completeness(accepted.map { made.conversations[$0] }, hours: made.hours, zone: TimeZone(secondsFromGMT: 0)!)
+        let allowed = Allowed(proposal)
+        let known = Set(made.conversations.map(\.key))
+
+        var outcome = Outcome()
+        var unseen: UInt64 = 0
+        fab.runHours(Self.learnt..<Self.learnt + 7 * 24) { records in
+            for one in records {
+                let record = one.record
+                let passes = allowed.passes(record)
+                if one.label.isMalicious {
+                    outcome.malicious += 1
+                    if passes { outcome.maliciousPassed += 1 }
+                    let old = outcome.byLabel["\(one.label)"] ?? (0, 0)
+                    outcome.byLabel["\(one.label)"] = (old.seen + 1, old.passed + (passes ? 1 : 0))
+                    continue
+                }
+                outcome.records += 1
+                if !passes { outcome.deniedRecords += 1 }
+                // A connection is its first request.
+                guard record.form == .ipv4, record.ipProtocol == .tcp ? record.tcpFlags.opensConnection : !record.marks.contains(.neverForward) else { continue }
+                let isRequest = record.ipProtocol == .tcp || fab.truth.rule(
+                    client: UInt32(truncatingIfNeeded: record.source.low), server: UInt32(truncatingIfNeeded: record.destination.low), record.ipProtocol,
+                    record.destinationPort) != nil
+                guard isRequest else { continue }
+                outcome.connections += 1
+                if !passes {
+                    outcome.deniedConnections += 1
+                    let name = one.rule >= 0 ? fab.truth.rules[Int(one.rule)].name : "-"
+                    outcome.missed[name, default: 0] += 1
+                    let key = ConversationKey(
+                        client: record.source, server: record.destination, service: record.destinationPort, vlan: record.vlan, ipProtocol: record.ipProtocol,
+                        family: .ipv4)
+                    if !known.contains(key) { unseen += 1 }
+                }
+            }
+        }
+        report(fab, learner, made, review, proposal, complete, outcome, worm, allowed, unseen, learning, proposing)
+        let actual = outcome.connections == 0 ? 0 : Double(unseen) / Double(outcome.connections)
+        return actual <= complete.unseenBound
+    }
+
+    private func report(
+        _ fab: FabTraffic, _ learner: Learner, _ made: History, _ review: Review, _ proposal: Proposal, _ complete: Completeness, _ outcome: Outcome,
+        _ worm: Set<ConversationKey>, _ allowed: Allowed, _ unseen: UInt64, _ learning: Double, _ proposing: Double
+    ) {
+        let frames = learner.counts.frames
+        func share(_ part: UInt64, _ whole: UInt64) -> String { whole == 0 ? "-" : String(format: "%.5f %%", 100 * Double(part) / Double(whole)) }
+        let kept = worm.count { key in
+            proposal.rules.contains { rule in
+                rule.clients.contains(key.client) && rule.servers.contains(key.server)
+                    && rule.services.contains { $0.contains(key.ipProtocol, key.service) }
+            }
+        }
+        let reasons = Dictionary(grouping: proposal.waiting.flatMap(\.reasons), by: \.name).mapValues(\.count).sorted { $0.value > $1.value }
+        print(
+            """
+              learnt        \(grouped(frames)) frames in \(String(format: "%.1f", learning)) s: \(grouped(made.conversations.count)) conversations, \(grouped(proposal.waiting.count)) wait
+                            (\(reasons.map { "\($0.key) \(grouped($0.value))" }.joined(separator: ", ")))
+              proposed      \(proposal.rules.count) rules in \(String(format: "%.1f", proposing)) s (\(String(format: "%.2f", Double(proposal.rules.count) / Double(fab.truth.rules.count))) × its own), \(proposal.rules.reduce(0) { $0 + $1.unobserved }) permissions unobserved; conversations of the worm in it: \(kept) of \(grouped(worm.count))
+              third week    legitimate connections denied: \(grouped(outcome.deniedConnections)) of \(grouped(outcome.connections)) (\(share(outcome.deniedConnections, outcome.connections)))
+                            malicious records denied: \(share(outcome.malicious - outcome.maliciousPassed, outcome.malicious)) of \(grouped(outcome.malicious)) (\(outcome.byLabel.sorted { $0.key < $1.key }.map { "\($0.key) \(share($0.value.seen - $0.value.passed, $0.value.seen))" }.joined(separator: ", ")))
+              unseen share  predicted \(String(format: "%.6f", complete.unseenShare)), at most \(String(format: "%.6f", complete.unseenBound)); actual \(String(format: "%.6f", Double(unseen) / Double(max(1, outcome.connections))))
+              most denied   \(outcome.missed.sorted { $0.value > $1.value }.prefix(6).map { "\($0.key) \(grouped($0.value))" }.joined(separator: ", "))
+
+            """)
+    }
+}

@@ -68,6 +68,9 @@ public struct Review: Sendable {
         !ftp.isData(place) && !reasons[place].contains { [.unanswered, .refused, .scanner, .addressConflict].contains($0) }
     }
 
+    /// A data connection of FTP.
+    public func isFileTransfer(_ place: Int) -> Bool { ftp.isData(place) }
+
     /// A device is new if it was first seen in the last so many days of at least three times as many.
     private static let newDays: UInt64 = 2
 

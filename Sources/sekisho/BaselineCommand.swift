@@ -12,7 +12,14 @@ struct BaselineCommand: ParsableCommand {
 
     @OptionGroup var options: HistoryOptions
     @Option(help: ArgumentHelp("Only conversations of this device.", valueName: "address")) var device: String?
+    @Option(help: ArgumentHelp("What the proposed rule of this id rests on, to the last number.", valueName: "rule")) var why: String?
+    @Flag(help: "Show it again every ten seconds, until Ctrl-C.") var watch = false
     @Flag(help: "Print JSON.") var json = false
+
+    func validate() throws {
+        if watch, json || why != nil { throw ValidationError("--watch is for people, and for everything") }
+        if why != nil, device != nil { throw ValidationError("--why and --device exclude each other") }
+    }
 
     struct Report: Encodable {
         struct Conversation: Encodable {
@@ -58,14 +65,26 @@ struct BaselineCommand: ParsableCommand {
     }
 
     func run() throws {
-        let history = try options.history()
+        repeat {
+            let history = try options.history()
+            if watch, isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J", terminator: "") }
+            try show(history)
+            if watch {
+                try Output.finish()
+                sleep(10)
+            }
+        } while watch
+    }
+
+    private func show(_ history: History) throws {
+        let review = Review(history)
+        if let why { return try explain(why, history, review) }
         let address = try device.map { text in
             guard let prefix = WrittenAddress.network(text), prefix.isHost else {
                 throw ValidationError("\"\(text)\" is no IP address")
             }
             return prefix.words
         }
-        let review = Review(history)
         let chosen = history.conversations.indices.filter { place in
             address.map { history.conversations[place].key.client == $0 || history.conversations[place].key.server == $0 } ?? true
         }
@@ -77,6 +96,39 @@ struct BaselineCommand: ParsableCommand {
         let complete = Completeness(accepted.map { history.conversations[$0] }, hours: history.hours)
         if json { return try Output.json(report(history, review, chosen, complete)) }
         show(history, review, chosen, complete)
+    }
+
+    /// A rule's evidence: conversations, and of each the days.
+    private func explain(_ id: String, _ history: History, _ review: Review) throws {
+        let proposal = Proposal(history, review, includesReview: true)
+        guard let rule = proposal.rules.first(where: { $0.id == id }) else {
+            let near = proposal.rules.map(\.id).filter { $0.contains(id) }.prefix(5)
+            Output.error(
+                "error: no rule \"\(id)\" would be proposed\n  → "
+                    + (near.isEmpty ? "sekisho propose --include-review --state \(options.state) shows the ids" : "did you mean \(near.joined(separator: ", "))?"))
+            throw Exit.failed
+        }
+        let conversations = rule.evidence.map { history.conversations[$0] }
+        if json {
+            return try Output.json(report(history, review, rule.evidence, Completeness(conversations, hours: history.hours)))
+        }
+        let count = conversations.reduce(0) { $0 + $1.connections }
+        print("\(id): \(conversations.count) conversation\(conversations.count == 1 ? "" : "s"), \(Output.grouped(count)) connections\(rule.reasons.isEmpty ? "" : "; waits for a person: " + rule.reasons.sorted().map(\.text).joined(separator: "; "))")
+        for one in conversations {
+            let services = ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written
+            print("\n\(one.key.client.written(one.key.family)) → \(one.key.server.written(one.key.family)) \(services); which side serves was \(one.orientation)")
+            if let rhythm = Rhythm([one]) { print("  \(rhythm.text), by the last \(one.intervals.values.count) of \(Output.grouped(one.intervals.count)) intervals") }
+            print(
+                Output.table(
+                    one.days.map { day in
+                        let hours = (0..<24).map { day.hours >> UInt32($0) & 1 == 1 ? "█" : "·" }.joined()
+                        return [
+                            String(Self.date(UInt64(max(0, day.day)) * 86_400_000_000_000).prefix(10)), hours, Output.grouped(UInt64(day.connections)),
+                            Output.grouped(UInt64(day.answered)), Output.grouped(UInt64(day.refused)), Output.grouped(day.framesOut), Output.grouped(day.framesIn),
+                            Output.grouped(UInt64(day.denied)),
+                        ]
+                    }, header: ["day (UTC)", "hours 0–23", "connections", "answered", "refused", "frames out", "in", "denied"], numbers: [2, 3, 4, 5, 6, 7]))
+        }
     }
 
     private static func date(_ nanoseconds: UInt64) -> String {

@@ -64,7 +64,7 @@ public struct Proposal: Sendable {
         if includesReview {
             let groups: [[ReviewReason]: [(Int, [ReviewReason])]] = Dictionary(grouping: waiting) { $0.1 }
             for (reasons, group) in groups.sorted(by: { $0.value[0].0 < $1.value[0].0 }) {
-                var more = Self.rules(history, group.map { $0.0 }, review.ftp, [])
+                var more = reasons.contains(.portRange) ? Self.ranges(history, group.map { $0.0 }) : Self.rules(history, group.map { $0.0 }, review.ftp, [])
                 for i in more.indices { more[i].reasons = Set(reasons) }
                 rules += more
             }
@@ -126,6 +126,22 @@ public struct Proposal: Sendable {
                 hasFTPData: side.hasFTPData, evidence: what.evidence.sorted(),
                 unobserved: side.clients.count * side.servers.count * services - Set(what.evidence.map { history.conversations[$0].key }).count)
         }.sorted { ($0.evidence.first ?? 0) < ($1.evidence.first ?? 0) }
+    }
+
+    /// One rule for all the ports between two: from the lowest to the highest.
+    private static func ranges(_ history: History, _ places: [Int]) -> [ProposedRule] {
+        let pairs = Dictionary(grouping: places) { place in
+            let key = history.conversations[place].key
+            return ConversationKey(
+                client: key.client, server: key.server, service: Port(rawValue: 0), vlan: key.vlan, ipProtocol: key.ipProtocol, family: key.family)
+        }
+        return pairs.map { pair, places in
+            let ports = places.map { history.conversations[$0].key.service.rawValue }
+            let range = ServiceRange(pair.ipProtocol, Port(rawValue: ports.min()!), Port(rawValue: ports.max()!))
+            return ProposedRule(
+                id: "", clients: [pair.client], servers: [pair.server], family: pair.family, services: [range], vlan: pair.vlan, evidence: places.sorted(),
+                unobserved: range.count - Set(ports).count)
+        }.sorted { $0.evidence[0] < $1.evidence[0] }
     }
 
     private struct Block {

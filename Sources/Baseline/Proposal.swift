@@ -241,7 +241,7 @@ public struct Proposal: Sendable {
 }
 
 /// Which conversations are data connections of FTP sessions between the same two.
-private struct FTPData {
+struct FTPData {
     private let history: History
     private var sessions: [Pair: [Int]] = [:]
     private var with: Set<Int> = []

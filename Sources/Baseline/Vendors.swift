@@ -8,7 +8,7 @@ public struct Vendors: Sendable {
     /// By prefix in hexadecimal digits: six, seven or nine.
     private var names: [String: String] = [:]
 
-    private static let lists = ["/usr/share/ieee-data", "/var/lib/ieee-data", "/usr/share/wireshark", "/usr/share/misc"]
+    public static let lists = ["/usr/share/ieee-data", "/var/lib/ieee-data", "/usr/share/wireshark", "/usr/share/misc"]
 
     /// Reads what is needed for these addresses; nothing, if there is no list.
     public init(for macs: some Sequence<MACAddress>, folders: [String] = Vendors.lists) {
@@ -18,8 +18,8 @@ public struct Vendors: Sendable {
         for folder in folders {
             for name in ["oui.txt", "mam.txt", "oui36.txt", "manuf"] {
                 guard let data = FileManager.default.contents(atPath: "\(folder)/\(name)"), data.count < 64 << 20 else { continue }
-                String(decoding: data, as: UTF8.self).enumerateLines { line, _ in
-                    guard let (prefix, vendor) = Self.entry(line), wanted.contains(prefix), names[prefix] == nil else { return }
+                for line in String(decoding: data, as: UTF8.self).split(whereSeparator: \.isNewline) {
+                    guard let (prefix, vendor) = Self.entry(line), wanted.contains(prefix), names[prefix] == nil else { continue }
                     names[prefix] = vendor
                 }
             }
@@ -39,7 +39,7 @@ public struct Vendors: Sendable {
     }
 
     /// "00-0C-29   (hex)\t\tVMware, Inc." or "00:0C:29\tVMware\tVMware, Inc.", with "/28" for a longer prefix.
-    private static func entry(_ line: String) -> (String, String)? {
+    private static func entry(_ line: Substring) -> (String, String)? {
         if let hex = line.range(of: "(hex)") {
             let prefix = line[..<hex.lowerBound].filter(\.isHexDigit).uppercased()
             let name = line[hex.upperBound...].trimmingCharacters(in: .whitespaces)

@@ -145,6 +145,11 @@ public final class HistoryStore: Sendable {
         }
     }
 
+    /// All of it is learnt.
+    public func finishSource(_ source: Int64, digest: String?) throws(HistoryError) {
+        try writing { db in try db.execute(sql: "UPDATE source SET digest = ? WHERE id = ?", arguments: [digest, source]) }
+    }
+
     /// Writes down what a learner has learnt since the last time, all or nothing.
     public func write(_ learner: Learner, source: Int64) throws(HistoryError) {
         let days = learner.drain()

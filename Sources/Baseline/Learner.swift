@@ -315,6 +315,9 @@ public final class Learner {
         one.pointee.isCounted = true
         turn(conversation, to: one.pointee.first)
         conversation.pointee.day.connections &+= 1
+        let first = one.pointee.first
+        if conversation.pointee.day.first == 0 || first < conversation.pointee.day.first { conversation.pointee.day.first = first }
+        if first > conversation.pointee.day.last { conversation.pointee.day.last = first }
         mark(Int(one.pointee.conversation))
     }
 

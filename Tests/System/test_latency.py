@@ -244,7 +244,9 @@ def test_the_text_lines_up_and_the_page_holds_the_data(timed, sekisho, tmp_path)
 def watch(one, binary, *options, seconds=3.2):
     """What it printed until Ctrl-C."""
     watching = subprocess.Popen(
-        [binary, "latency", "--watch", "--control", one.socket, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        [binary, "latency", "--watch", "--control", one.socket, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Whoever runs the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         time.sleep(seconds)
         assert watching.poll() is None, watching.communicate()

@@ -63,6 +63,8 @@ public final class Daemon: @unchecked Sendable {
     private var nextExpiry: Int64?
     /// The latest end of a rule that was left out of it; should the clock go back behind that, it is compiled anew as well.
     private var lastExpiry: Int64?
+    /// Not before then.
+    private var expiryIsDue = ContinuousClock().now
     private var links: [String: LinkState] = [:]
     /// What was said of ports that somebody has changed.
     private var changes: Set<String> = []
@@ -302,15 +304,15 @@ public final class Daemon: @unchecked Sendable {
         let now = Int64(Date().timeIntervalSince1970)
         let (isDue, wasEarly) = state.withLock {
             let wasEarly = lastExpiry.map { $0 > now } ?? false
-            guard wasEarly || nextExpiry.map({ $0 <= now }) ?? false else { return (false, false) }
-            // Tried again in a minute should it fail.
-            nextExpiry = now + 60
-            lastExpiry = nil
+            guard wasEarly || nextExpiry.map({ $0 <= now }) ?? false, expiryIsDue <= .now else { return (false, false) }
+            // Tried again in a minute should it fail; by a clock that nobody sets.
+            expiryIsDue = .now + .seconds(60)
             return (true, wasEarly)
         }
         guard isDue else { return }
         do {
             let report = try apply(nil)
+            state.withLock { expiryIsDue = .now }
             log.info("rules \(wasEarly ? "are back, the clock was set back" : "have expired"): version \(report.version), \(report.rules) rules")
         } catch {
             log.error("\(wasEarly ? "taking rules back that had expired" : "leaving expired rules out"): \(error)")

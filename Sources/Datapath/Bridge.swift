@@ -216,6 +216,7 @@ public final class Bridge {
         for thread in threads {
             thread.rest(failing.onlyKernel)
             thread.setUnwatched(after: failing.unwatchedAfter)
+            thread.setDeadline(UInt64(failing.deadline) * 1_000_000)
             try thread.start()
         }
         program.setSampling(gap: configuration.latencySample, tag: latencyTag)
@@ -242,6 +243,7 @@ public final class Bridge {
         }
         for thread in threads {
             thread.setUnwatched(after: plan.unwatchedAfter)
+            thread.setDeadline(UInt64(plan.deadline) * 1_000_000)
             thread.rest(plan.onlyKernel)
         }
         program.setActions(plan.actions, deadline: plan.deadline, onlyKernel: plan.onlyKernel)

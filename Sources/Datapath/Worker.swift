@@ -136,6 +136,9 @@ struct Worker: ~Copyable {
         counters.set(flowScratch.counts.pointee)
     }
 
+    /// How long another worker's flows are waited for, ns.
+    mutating func setPatience(_ nanoseconds: UInt64) { clock.patience = nanoseconds }
+
     /// Nobody watched until now: for a while flows that are not known get the benefit of the doubt.
     mutating func beginGrace(_ nanoseconds: UInt64) {
         clock.now = FlowTick(nanoseconds: nanoseconds)
@@ -147,7 +150,7 @@ struct Worker: ~Copyable {
     mutating func sweepSome() {
         guard keepsFlows else { return }
         for _ in 0..<min(flowView.pointee.bucketCount, 512) {
-            flowView.sweep(sweepPosition, clock.now, flowScratch.counts)
+            if !flowView.sweep(sweepPosition, clock.now, flowScratch.counts) { break }
             sweepPosition &+= 1
         }
         counters.set(flowScratch.counts.pointee)

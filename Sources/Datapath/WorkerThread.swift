@@ -48,6 +48,8 @@ final class WorkerThread: @unchecked Sendable {
     private let isToRest = Atomic<Bool>(false)
     /// Silence after which others may have let frames pass, ns.
     private let unwatched = Atomic<UInt64>(.max)
+    /// Longest wait for another worker, ns.
+    private let patience = Atomic<UInt64>(5_000_000)
     private let threadID = Atomic<Int32>(0)
     private let pinError = Atomic<Int32>(0)
     private let confineError = Atomic<Int32>(-1)
@@ -134,6 +136,9 @@ final class WorkerThread: @unchecked Sendable {
     /// - Parameter silence: ns after which frames pass without this worker; nil: they never do.
     func setUnwatched(after silence: UInt64?) { unwatched.store(silence ?? .max, ordering: .relaxed) }
 
+    /// - Parameter deadline: ns without a sign of life after which this worker counts as dead. A third of it may be waited.
+    func setDeadline(_ deadline: UInt64) { patience.store(min(deadline / 3, 100_000_000), ordering: .relaxed) }
+
     /// Has the thread leave its loop, or its sleep.
     private func lookUp() {
         stopped.pointee.store(true, ordering: .releasing)
@@ -174,6 +179,7 @@ final class WorkerThread: @unchecked Sendable {
             let rests = isToRest.load(ordering: .relaxed)
             let limit = idle == .sleep || rests ? 1 : idle == .spin ? Int.max : emptyTurnsBeforeSleep
             let now = beat()
+            worker.pointee.setPatience(patience.load(ordering: .relaxed))
             // The kernel has judged until now.
             if rested && !rests { worker.pointee.beginGrace(now) }
             rested = rests
@@ -183,8 +189,11 @@ final class WorkerThread: @unchecked Sendable {
             worker.pointee.sweepSome()
             counters.count(.sleeps)
             published.goOffline()
-            _ = beat()
+            let last = beat()
             heartbeat.fallAsleep()
+            // The same, should it happen just here.
+            let asleep = clinux_monotonic_coarse()
+            if asleep > last, asleep &- last > unwatched.load(ordering: .relaxed) { worker.pointee.beginGrace(asleep) }
             _ = poll(&waiting, nfds_t(waiting.count), longestSleep)
             if waiting[waiting.count - 1].revents != 0 {
                 var told: UInt64 = 0

@@ -59,11 +59,11 @@ struct Run: ParsableCommand {
         do {
             try daemon.run()
         } catch let failure as ControlFailure {
-            for line in failure.diagnostics { errors.write(line) }
-            errors.write("error: \(failure.message)")
+            for line in failure.diagnostics { errors.write(line, isLast: true) }
+            errors.write("error: \(failure.message)", isLast: true)
             throw Exit.failed
         } catch {
-            errors.write("error: \(error)")
+            errors.write("error: \(error)", isLast: true)
             throw Exit.failed
         }
     }

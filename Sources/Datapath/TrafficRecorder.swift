@@ -43,7 +43,6 @@ private enum Kind {
     /// Where `FrameHeaders` has them; DatapathTests hold it to that.
     @inline(__always) static var offset: Int { 40 }
     @inline(__always) static var portsOffset: Int { 32 }
-    @inline(__always) static var tcpFlagsOffset: Int { 43 }
 
     /// All but the parser's cause and offsets. Of the flags: ACK tells a SYN from the rest of what its sender says.
     @inline(__always) static var mask: UInt64 { 0x0000_FF00_16FF_00FF }
@@ -178,21 +177,16 @@ struct TrafficRecorder {
             let kind = word & Kind.mask | UInt64(verdicts[i].cause.rawValue) << 8
             let ports = header.load(fromByteOffset: Kind.portsOffset, as: UInt64.self)
             // Without a secret: whoever has his frames share a place only splits sums, as he does with every new flow.
-            let a = headers[i].source.low ^ headers[i].destination.high ^ 0x9E37_79B9_7F4A_7C15
-            // The ports stand where an IPv4 address has nothing.
-            let b = headers[i].destination.low ^ headers[i].source.high ^ (ports << 32 | ports >> 32)
-            let product = a.multipliedFullWidth(by: b)
+            let a = headers[i].source.low ^ 0x9E37_79B9_7F4A_7C15
+            let product = a.multipliedFullWidth(by: headers[i].destination.low ^ ports)
             let hash = product.high ^ product.low
             let at = base + Int(truncatingIfNeeded: hash & UInt64((placesPerSide &- 1) &* placeBytes))
             let place = at.assumingMemoryBound(to: Place.self)
-            if differs(place, headers + i, ports, kind) {
-                begin(at, headers + i, ports, kind, frames[i], lengths[i])
-                continue
+            if _fastPath(!differs(place, headers + i, ports, kind)) {
+                add(place, headers + i, lengths[i], now)
+            } else {
+                miss(at, headers + i, ports, kind, frames[i], lengths[i])
             }
-            place.pointee.bytes &+= UInt64(lengths[i])
-            place.pointee.last = now
-            place.pointee.frames &+= 1
-            place.pointee.tcpFlags |= header.load(fromByteOffset: Kind.tcpFlagsOffset, as: UInt8.self)
         }
     }
 
@@ -205,9 +199,17 @@ struct TrafficRecorder {
         return low | high | (place.pointee.ports ^ ports) | (place.pointee.kind ^ kind) != 0
     }
 
+    @inline(__always)
+    private func add(_ place: UnsafeMutablePointer<Place>, _ headers: UnsafePointer<FrameHeaders>, _ length: UInt32, _ now: UInt64) {
+        place.pointee.bytes &+= UInt64(length)
+        place.pointee.last = now
+        place.pointee.frames &+= 1
+        place.pointee.tcpFlags |= headers.pointee.tcpFlags.rawValue
+    }
+
     /// A frame whose flow is not where it was looked for first, or that begins a record of its own.
     @inline(never)
-    private func begin(
+    private func miss(
         _ at: UnsafeMutableRawPointer, _ headers: UnsafePointer<FrameHeaders>, _ ports: UInt64, _ kind: UInt64, _ frame: UnsafeRawPointer,
         _ length: UInt32
     ) {
@@ -216,21 +218,15 @@ struct TrafficRecorder {
         // The other place of the set.
         let second = UnsafeMutableRawPointer(bitPattern: UInt(bitPattern: at) ^ UInt(placeBytes))!.assumingMemoryBound(to: Place.self)
         if kind & Kind.beginsAnew == 0 {
-            if !differs(second, headers, ports, kind) {
-                second.pointee.bytes &+= UInt64(length)
-                second.pointee.last = now
-                second.pointee.frames &+= 1
-                second.pointee.tcpFlags |= headers.pointee.tcpFlags.rawValue
-                return
-            }
+            if !differs(second, headers, ports, kind) { return add(second, headers, length, now) }
         } else {
             giveUp(first, ofFlow: headers, ports, kind)
             giveUp(second, ofFlow: headers, ports, kind)
         }
         var place = first
         if first.pointee.kind != Kind.free {
-            if second.pointee.kind == Kind.free || second.pointee.last < first.pointee.last { place = second }
-            if place.pointee.kind != Kind.free { handOver(place) }
+            // Not the older one: of three flows that take turns, each would push out the next.
+            if second.pointee.kind == Kind.free { place = second } else { handOver(first) }
         }
         place.pointee = Place(
             source: headers.pointee.source, destination: headers.pointee.destination, ports: ports, kind: kind & ~Kind.beginsAnew,

@@ -14,7 +14,7 @@ import Frames
 
 /// What of the path is measured.
 enum Stage: String, CaseIterable {
-    case rings, parse, keys, lookup, verdict, worker, looked, sampled, recorded, flow
+    case rings, parse, keys, lookup, verdict, worker, looked, sampled, flow, recorded
 
     var text: String {
         switch self {

@@ -54,7 +54,7 @@ let package = Package(
             dependencies: ["Frames", "Allowlist", "Policy", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: swift),
         .target(
             name: "Control",
-            dependencies: ["Datapath", "Policy", "CLinux", .product(name: "Logging", package: "swift-log")],
+            dependencies: ["Datapath", "Policy", "Baseline", "CLinux", .product(name: "Logging", package: "swift-log")],
             swiftSettings: swift),
         .target(
             name: "Measure", dependencies: ["Datapath", "Policy", "Captures", "CLinux"], exclude: ["Report/report.html"],

@@ -22,6 +22,8 @@ private let emptyTurnsBeforeSleep = 4096
 private let mostTurnsPerCheck = 64
 /// The longest sleep, in milliseconds: bounds how stale a missed wake-up can be.
 private let longestSleep: Int32 = 500
+/// The longest sleep while something recorded waits to be handed over, in milliseconds.
+private let longestSleepWithRecords: Int32 = 50
 
 /// Runs one worker. Everything here is set before the thread starts, or atomic.
 final class WorkerThread: @unchecked Sendable {
@@ -30,6 +32,9 @@ final class WorkerThread: @unchecked Sendable {
     let counters: WorkerCounters
     let latency: LatencyRecorder
     let sightings: Sightings
+    private let recorder: TrafficRecorder?
+    /// Of the recorder, kept for it.
+    private let trafficRing: TrafficRing?
     /// Rings of each socket, inside ones first, to read from the control side.
     let occupancies: [RingOccupancy]
     let frameCount: Int
@@ -57,7 +62,7 @@ final class WorkerThread: @unchecked Sendable {
 
     init(
         index: Int, cpu: Int, idle: IdlePolicy, worker: consuming Worker, published: PublishedTable,
-        descriptors: [Int32], heartbeat: Heartbeat
+        descriptors: [Int32], heartbeat: Heartbeat, trafficRing: TrafficRing? = nil
     ) throws(DatapathError) {
         self.index = index
         self.heartbeat = heartbeat
@@ -67,6 +72,8 @@ final class WorkerThread: @unchecked Sendable {
         counters = worker.counters
         latency = worker.latency
         sightings = worker.sightings
+        recorder = worker.recorder
+        self.trafficRing = trafficRing
         frameCount = worker.frames.frameCount
         umemBytes = worker.frames.byteCount
         usesHugePages = worker.frames.usesHugePages
@@ -92,6 +99,7 @@ final class WorkerThread: @unchecked Sendable {
         counters.deallocate()
         latency.deallocate()
         sightings.deallocate()
+        recorder?.deallocate()
     }
 
     /// Linux thread id, for /proc; 0 until it runs.
@@ -194,7 +202,7 @@ final class WorkerThread: @unchecked Sendable {
             // The same, should it happen just here.
             let asleep = clinux_monotonic_coarse()
             if asleep > last, asleep &- last > unwatched.load(ordering: .relaxed) { worker.pointee.beginGrace(asleep) }
-            _ = poll(&waiting, nfds_t(waiting.count), longestSleep)
+            _ = poll(&waiting, nfds_t(waiting.count), recorder?.holdsAny == true ? longestSleepWithRecords : longestSleep)
             if waiting[waiting.count - 1].revents != 0 {
                 var told: UInt64 = 0
                 _ = read(wake, &told, 8)
@@ -203,6 +211,7 @@ final class WorkerThread: @unchecked Sendable {
             published.goOnline()
             worker.pointee.retryStuckPorts()
         }
+        recorder?.finish()
         published.goOffline()
     }
 }

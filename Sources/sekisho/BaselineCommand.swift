@@ -34,6 +34,8 @@ struct BaselineCommand: ParsableCommand {
             var connections: UInt64
             var answered: UInt64
             var refused: UInt64
+            /// Frames that did not pass, or would not have under enforce.
+            var denied: UInt64
             var frames: UInt64
             var bytes: UInt64
             var side_known: String
@@ -166,7 +168,7 @@ struct BaselineCommand: ParsableCommand {
                     client: one.key.client.written(one.key.family), server: one.key.server.written(one.key.family),
                     service: ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written, vlan: one.key.vlan.rawValue,
                     first: Self.date(one.first), last: Self.date(one.last), days: one.days.count, hours: one.hourCount,
-                    connections: one.connections, answered: one.answered, refused: one.refused, frames: one.frames,
+                    connections: one.connections, answered: one.answered, refused: one.refused, denied: one.denied, frames: one.frames,
                     bytes: one.bytesIn + one.bytesOut, side_known: "\(one.orientation)", period_seconds: period?.median,
                     period_spread: period?.spread, review: review.reasons[place].map(\.name))
             })
@@ -197,11 +199,11 @@ struct BaselineCommand: ParsableCommand {
             return [
                 one.key.client.written(one.key.family), one.key.server.written(one.key.family),
                 ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written + (one.key.vlan == .untagged ? "" : " vlan \(one.key.vlan.rawValue)"),
-                Output.grouped(one.connections), Output.grouped(one.frames), String(one.days.count), period,
+                Output.grouped(one.connections), Output.grouped(one.frames), one.denied == 0 ? "" : Output.grouped(one.denied), String(one.days.count), period,
                 review.reasons[place].map(\.name).joined(separator: ", "),
             ]
         }
-        print("\n" + Output.table(Array(rows.prefix(device == nil ? 40 : .max)), header: ["client", "server", "service", "connections", "frames", "days", "every", "look at"], numbers: [3, 4, 5]))
+        print("\n" + Output.table(Array(rows.prefix(device == nil ? 40 : .max)), header: ["client", "server", "service", "connections", "frames", "denied", "days", "every", "look at"], numbers: [3, 4, 5, 6]))
         if device == nil, rows.count > 40 { print("… and \(rows.count - 40) more: --json has them all, --device ADDRESS those of one") }
     }
 }

@@ -479,6 +479,9 @@ public final class Learner {
         if orientation == .seen, key.ipProtocol.hasPorts { fans.note(key.server, key.service.rawValue, key.ipProtocol, isServer: true) }
     }
 
+    /// Conversations that have something new; a drain takes some two hundred bytes for each.
+    public var waiting: Int { dirty.count + ended.count }
+
     /// The store's name for a conversation.
     public func setRow(_ conversation: Int, _ row: Int64) { conversations[conversation].row = row }
 

@@ -48,7 +48,7 @@ struct Learn: ParsableCommand {
             last = time
             feeder.add(frame.bytes, wireLength: frame.wireLength, at: time)
             frames += 1
-            if frames % 1_000_000 == 0 {
+            if frames % 8192 == 0, learner.waiting > 50_000 || frames % (1 << 20) == 0 {
                 feeder.flush()
                 try store.write(learner, source: source)
                 if isTerminal { FileHandle.standardError.write(Data("\r\(path): \(Output.grouped(UInt64(frames))) frames".utf8)) }

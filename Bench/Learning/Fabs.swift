@@ -88,7 +88,7 @@ struct Fabs {
             if isRight, !review.reasons[place].contains(where: { [.scanner, .addressConflict, .refused].contains($0) }) {
                 approved.decisions.append(
                     Decision(
-                        at: 0, who: "truth", why: "", verdict: .approve, clients: AddressPrefix(family: .ipv4, words: key.client, length: 32),
+                        at: .max, who: "truth", why: "", verdict: .approve, clients: AddressPrefix(family: .ipv4, words: key.client, length: 32),
                         servers: AddressPrefix(family: .ipv4, words: key.server, length: 32), service: ServiceRange(key.ipProtocol, key.service, key.service)))
             }
         }

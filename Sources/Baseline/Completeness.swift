@@ -87,7 +87,8 @@ public struct Completeness: Sendable {
             // 1970 began on a Thursday.
             return Int((hour + Int64(offset / 3600) + 72) % 168)
         })
-        spanDays = hours.isEmpty ? 0 : Double(hours.last! - hours.first! + 1) / 24
+        // Of a clock that jumped only what was really observed.
+        spanDays = min(Double(days.count), hours.isEmpty ? 0 : Double(hours.last! - hours.first! + 1) / 24)
         // Blocks by their number, in order.
         let order = (block == .day ? days.sorted() : hours)
         blocks = order.count

@@ -46,9 +46,10 @@ struct Connection: BitwiseCopyable {
             | (self.greater.high ^ greater.high) == 0
     }
 
-    func hasSeen(_ endpoint: UInt8) -> Bool { endpoint == 0 ? seen.0 : seen.1 }
-    /// Which endpoint has sent anything since the connection began.
+    /// Which endpoint has sent anything but a refusal since the connection began.
     var seen: (Bool, Bool)
+    /// The port of the bridge that either endpoint sends by; 0: not known, or nothing was sent.
+    var sides: (UInt8, UInt8) = (0, 0)
 }
 
 /// Owns the connections.

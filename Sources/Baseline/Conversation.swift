@@ -25,7 +25,7 @@ public struct ConversationDay: BitwiseCopyable, Sendable, Equatable {
     public var denied: UInt32
 
     static let none = ConversationDay(
-        day: 0, hours: 0, first: 0, last: 0, connections: 0, answered: 0, refused: 0, framesOut: 0, framesIn: 0, bytesOut: 0, bytesIn: 0, denied: 0)
+        day: .min, hours: 0, first: 0, last: 0, connections: 0, answered: 0, refused: 0, framesOut: 0, framesIn: 0, bytesOut: 0, bytesIn: 0, denied: 0)
 
     public init(
         day: Int32, hours: UInt32, first: UInt64, last: UInt64, connections: UInt32, answered: UInt32, refused: UInt32, framesOut: UInt64,

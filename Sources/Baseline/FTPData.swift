@@ -1,10 +1,12 @@
 // FTP opens a second connection for every file, to a port that was never used before: not a conversation of its own each time.
 
 import Frames
+import Policy
 
 /// Which conversations are data connections of FTP sessions between the same two.
 struct FTPData: Sendable {
-    private let data: Set<Int>
+    /// By place of the data connection: places of its sessions.
+    private let data: [Int: [Int]]
     private let sessions: Set<Int>
 
     private struct Pair: Hashable {
@@ -12,32 +14,52 @@ struct FTPData: Sendable {
         var server: AddressWords
     }
 
-    /// - Parameter sessions: places of those that may have data connections; nil: whatever is answered on FTP's port.
+    private struct Service: Hashable {
+        var server: AddressWords
+        var port: Port
+    }
+
+    /// Fewer ports than this between two are no habit of FTP's.
+    private static let fewestPorts = 3
+
+    /// - Parameter chosen: places of sessions that may have data connections; nil: whatever is answered on FTP's port.
     init(_ conversations: [RecordedConversation], sessions chosen: Set<Int>? = nil) {
         var control: [Pair: [Int]] = [:]
         for (place, one) in conversations.enumerated()
         where chosen?.contains(place) ?? (one.key.ipProtocol == .tcp && one.key.service.rawValue == 21 && one.isAnswered) {
             control[Pair(client: one.key.client, server: one.key.server), default: []].append(place)
         }
-        var data: Set<Int> = [], sessions: Set<Int> = []
+        var data: [Int: [Int]] = [:], sessions: Set<Int> = []
         if !control.isEmpty {
+            // A port that somebody else asks for, too, is a service.
+            var clients: [Service: Set<AddressWords>] = [:]
+            for one in conversations where one.key.ipProtocol == .tcp && one.key.service.rawValue >= 1024 {
+                clients[Service(server: one.key.server, port: one.key.service), default: []].insert(one.key.client)
+            }
+            var candidates: [Pair: [Int]] = [:]
             for (place, one) in conversations.enumerated() {
                 let key = one.key
                 // Passive: the client opens one more, above the well-known ports. Active: the server does, from port 20.
-                guard key.ipProtocol == .tcp, key.service.rawValue >= 1024,
-                    let session = control[Pair(client: key.client, server: key.server)] ?? control[Pair(client: key.server, server: key.client)]
+                guard key.ipProtocol == .tcp, key.service.rawValue >= 1024, one.days.count <= 2, one.connections <= 4,
+                    Review.risky[key.service.rawValue] == nil, !ServiceCatalogue.isKnown(key.ipProtocol, key.service),
+                    clients[Service(server: key.server, port: key.service)]!.count == 1
                 else { continue }
-                // A port that is used again and again, on several days, is a service of its own.
-                guard one.days.count <= 2, one.connections <= 4 else { continue }
-                data.insert(place)
-                sessions.formUnion(session)
+                for pair in [Pair(client: key.client, server: key.server), Pair(client: key.server, server: key.client)] where control[pair] != nil {
+                    candidates[pair, default: []].append(place)
+                }
+            }
+            for (pair, places) in candidates where places.count >= Self.fewestPorts {
+                for place in places { data[place, default: []] += control[pair]! }
+                sessions.formUnion(control[pair]!)
             }
         }
         self.data = data
         self.sessions = sessions
     }
 
-    func isData(_ place: Int) -> Bool { data.contains(place) }
+    func isData(_ place: Int) -> Bool { data[place] != nil }
+    /// Whether one of its sessions is among these.
+    func isData(_ place: Int, besides accepted: Set<Int>) -> Bool { data[place]?.contains { accepted.contains($0) } ?? false }
     /// Whether data connections were seen beside this session.
     func hasData(_ place: Int) -> Bool { sessions.contains(place) }
 }

@@ -24,16 +24,18 @@ public struct RecordedConversation: Sendable {
     }
 
     public var first: UInt64 { days.first?.first ?? 0 }
+    /// - Parameter moment: seconds since 1970.
+    func isSeen(by moment: Int64) -> Bool { moment > 0 && first / 1_000_000_000 <= UInt64(moment) }
     public var last: UInt64 { days.map(\.last).max() ?? 0 }
-    public var connections: UInt64 { days.reduce(0) { $0 + UInt64($1.connections) } }
-    public var answered: UInt64 { days.reduce(0) { $0 + UInt64($1.answered) } }
-    public var refused: UInt64 { days.reduce(0) { $0 + UInt64($1.refused) } }
-    public var framesOut: UInt64 { days.reduce(0) { $0 + $1.framesOut } }
-    public var framesIn: UInt64 { days.reduce(0) { $0 + $1.framesIn } }
-    public var bytesOut: UInt64 { days.reduce(0) { $0 + $1.bytesOut } }
-    public var bytesIn: UInt64 { days.reduce(0) { $0 + $1.bytesIn } }
+    public var connections: UInt64 { days.reduce(0) { $0 &+ UInt64($1.connections) } }
+    public var answered: UInt64 { days.reduce(0) { $0 &+ UInt64($1.answered) } }
+    public var refused: UInt64 { days.reduce(0) { $0 &+ UInt64($1.refused) } }
+    public var framesOut: UInt64 { days.reduce(0) { $0 &+ $1.framesOut } }
+    public var framesIn: UInt64 { days.reduce(0) { $0 &+ $1.framesIn } }
+    public var bytesOut: UInt64 { days.reduce(0) { $0 &+ $1.bytesOut } }
+    public var bytesIn: UInt64 { days.reduce(0) { $0 &+ $1.bytesIn } }
     public var denied: UInt64 { days.reduce(0) { $0 + UInt64($1.denied) } }
-    public var frames: UInt64 { framesOut + framesIn }
+    public var frames: UInt64 { framesOut &+ framesIn }
     /// Hours in which it was seen.
     public var hourCount: Int { days.reduce(0) { $0 + $1.hours.nonzeroBitCount } }
     /// Whoever is asked never says anything to one that is all or many.
@@ -112,6 +114,7 @@ public struct History: Sendable {
             return one.days.isEmpty ? nil : one
         }
         cut.hours = hours.filter { hour in times.contains { Self.overlaps(hour, $0) } }
+        cut.addresses = addresses.filter { one in times.contains { $0.lowerBound <= one.last && one.first < $0.upperBound } }
         return cut
     }
 
@@ -124,9 +127,17 @@ public struct History: Sendable {
             let own = forgets.filter { $0.covers(one.key) }
             if own.isEmpty { return one }
             var one = one
-            one.days = one.days.compactMap { Self.cut($0) { hour in !own.contains { Self.overlaps(hour, $0.first..<$0.last) } } }
+            one.days = one.days.compactMap { Self.cut($0) { hour in !own.contains { $0.first < $0.last && Self.overlaps(hour, $0.first..<$0.last) } } }
             return one.days.isEmpty ? nil : one
         }
+        // A device that is forgotten claims no address; a time that is forgotten was not observed.
+        let devices = forgets.filter { $0.either != nil && $0.clients == nil && $0.servers == nil && $0.service == nil }
+        let times = forgets.filter { $0.either == nil && $0.clients == nil && $0.servers == nil && $0.service == nil }.filter { $0.first < $0.last }.map { $0.first..<$0.last }
+        let macs = Set(addresses.filter { one in devices.contains { $0.either!.contains(one.address.address) && one.first < $0.last && one.last >= $0.first } }.map(\.address.mac))
+        cut.addresses = addresses.filter { one in
+            !macs.contains(one.address.mac) && !times.contains { $0.lowerBound <= one.first && one.last < $0.upperBound }
+        }
+        cut.hours = hours.filter { hour in !times.contains { Self.overlaps(hour, $0) } }
         return cut
     }
 

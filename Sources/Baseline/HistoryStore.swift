@@ -113,27 +113,27 @@ public final class HistoryStore: Sendable {
             PRAGMA application_id = \(applicationID);
             CREATE TABLE source (
                 id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, digest TEXT, learnt_at INTEGER NOT NULL,
-                first INTEGER NOT NULL, last INTEGER NOT NULL, frames INTEGER NOT NULL, malformed INTEGER NOT NULL, overflow INTEGER NOT NULL);
+                first INTEGER NOT NULL, last INTEGER NOT NULL, frames INTEGER NOT NULL, malformed INTEGER NOT NULL, overflow INTEGER NOT NULL) STRICT;
             CREATE TABLE conversation (
                 id INTEGER PRIMARY KEY, client BLOB NOT NULL, server BLOB NOT NULL, family INTEGER NOT NULL, protocol INTEGER NOT NULL,
                 service INTEGER NOT NULL, vlan INTEGER NOT NULL, orientation INTEGER NOT NULL,
-                intervals BLOB, interval_count INTEGER NOT NULL DEFAULT 0);
+                intervals BLOB, interval_count INTEGER NOT NULL DEFAULT 0) STRICT;
             CREATE UNIQUE INDEX conversation_key ON conversation (client, server, family, protocol, service, vlan);
             CREATE TABLE day (
                 conversation INTEGER NOT NULL, day INTEGER NOT NULL, hours INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
                 connections INTEGER NOT NULL, answered INTEGER NOT NULL, refused INTEGER NOT NULL,
                 frames_out INTEGER NOT NULL, frames_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL, bytes_in INTEGER NOT NULL,
-                denied INTEGER NOT NULL, PRIMARY KEY (conversation, day)) WITHOUT ROWID;
+                denied INTEGER NOT NULL, PRIMARY KEY (conversation, day)) STRICT, WITHOUT ROWID;
             CREATE TABLE address (
                 address BLOB NOT NULL, family INTEGER NOT NULL, vlan INTEGER NOT NULL, mac INTEGER NOT NULL, side INTEGER NOT NULL,
-                first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (address, family, vlan, mac, side)) WITHOUT ROWID;
-            CREATE TABLE ethertype (type INTEGER PRIMARY KEY, frames INTEGER NOT NULL);
-            CREATE TABLE observed_hour (hour INTEGER PRIMARY KEY);
+                first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (address, family, vlan, mac, side)) STRICT, WITHOUT ROWID;
+            CREATE TABLE ethertype (type INTEGER PRIMARY KEY, frames INTEGER NOT NULL) STRICT;
+            CREATE TABLE observed_hour (hour INTEGER PRIMARY KEY) STRICT;
             CREATE TABLE decision (
                 id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, verdict TEXT NOT NULL, undone INTEGER,
                 clients TEXT, servers TEXT, either TEXT, protocol INTEGER, service_low INTEGER, service_high INTEGER,
-                first INTEGER NOT NULL DEFAULT 0, last INTEGER NOT NULL DEFAULT 9223372036854775807);
-            CREATE TABLE period (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL);
+                first INTEGER NOT NULL DEFAULT 0, last INTEGER NOT NULL DEFAULT 9223372036854775807) STRICT;
+            CREATE TABLE period (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL) STRICT;
             PRAGMA user_version = \(version);
             """)
     }

@@ -54,6 +54,8 @@ public final class Learner {
     public static let mostConversations = 2_000_000
     /// A client that was never answered by so many is scanning: the rest is only counted.
     public static let mostUnanswered = 2_000
+    /// Of all clients together, so that forged ones take no room from those that are answered.
+    public static let mostUnansweredInAll = 200_000
     /// Addresses that may wait to be written down: forged ones must not fill the memory.
     static let mostAddresses = 200_000
 
@@ -73,6 +75,7 @@ public final class Learner {
     private var addresses: [LearntAddress: (first: UInt64, last: UInt64)] = [:]
     private var etherTypes: [EtherType: UInt64] = [:]
     private var unanswered: [AddressWords: Int] = [:]
+    private var unansweredCount = 0
     public private(set) var counts = LearnerCounts()
     /// Latest time seen, ns since 1970.
     public private(set) var now: UInt64 = 0
@@ -89,13 +92,18 @@ public final class Learner {
 
     public func learn(_ record: TrafficRecord) {
         counts.frames &+= UInt64(record.frames)
-        now = max(now, record.last)
+        // What cannot be, and IPv6 addresses that would read as IPv4's (::/96, RFC 4291 2.5.5.1: not in use).
+        let isStrange =
+            record.cause.isOfParser || record.last > Self.latest
+            || record.form == .ipv6 && (Self.looksLikeIPv4(record.source) || Self.looksLikeIPv4(record.destination))
+        if isStrange {
+            counts.malformed &+= UInt64(record.frames)
+            return
+        }
+        // A clock that was set back far is believed; small disorder is not.
+        now = now > record.last && now - record.last > 3_600_000_000_000 ? record.last : max(now, record.last)
         switch record.form {
         case .ipv4, .ipv6:
-            if record.cause.isOfParser {
-                counts.malformed &+= UInt64(record.frames)
-                return
-            }
             // Errors are about what others sent, and later fragments have no ports.
             if record.marks.contains(.icmpError) || record.marks.contains(.laterFragment) { return }
             follow(record)
@@ -104,13 +112,18 @@ public final class Learner {
         }
     }
 
+    /// ns since 1970: the year 2116. Later stamps are a clock that was never set.
+    private static let latest: UInt64 = 1 << 62
+
+    private static func looksLikeIPv4(_ address: AddressWords) -> Bool { address.high == 0 && address.low >> 32 == 0 }
+
     private func follow(_ record: TrafficRecord) {
         let isTCP = record.ipProtocol == .tcp
         var sourcePort = UInt64(record.sourcePort.rawValue), destinationPort = UInt64(record.destinationPort.rawValue)
         // Request and answer of ICMP have one key: the request's type and code.
         let isICMP = !record.ipProtocol.hasPorts && sourcePort | destinationPort != 0
         if isICMP {
-            sourcePort = max(sourcePort, destinationPort)
+            sourcePort = record.marks.contains(.neverForward) ? sourcePort : destinationPort
             destinationPort = 0
         }
         let isSwapped: Bool
@@ -139,6 +152,7 @@ public final class Learner {
             if !isKnown, !one.pointee.isFree { fold(one) }
             begin(one, record, lesser, greater, tail, sender, isICMP)
         }
+        let isRefusal = isTCP && record.tcpFlags.contains(.rst)
         let hour = UInt32(truncatingIfNeeded: record.last / 3_600_000_000_000)
         if hour != one.pointee.hour {
             settle(one)
@@ -147,18 +161,22 @@ public final class Learner {
         }
         one.pointee.last = max(record.last, 1)
         // Who says something for the first time, or after an hour.
-        if sender == 0 ? !one.pointee.seen.0 : !one.pointee.seen.1 { meet(record) }
+        if sender == 0 ? !one.pointee.seen.0 : !one.pointee.seen.1 {
+            meet(record)
+            let side: UInt8 = record.side == nil ? 0 : record.side == .inside ? 1 : 2
+            if sender == 0 { one.pointee.sides.0 = side } else { one.pointee.sides.1 = side }
+        }
         if record.cause != .none { one.pointee.denied &+= record.frames }
         if sender == 0 {
             one.pointee.bytes.0 &+= record.bytes
             one.pointee.frames.0 &+= record.frames
             one.pointee.flags.0 |= record.tcpFlags.rawValue
-            one.pointee.seen.0 = true
+            if !isRefusal { one.pointee.seen.0 = true }
         } else {
             one.pointee.bytes.1 &+= record.bytes
             one.pointee.frames.1 &+= record.frames
             one.pointee.flags.1 |= record.tcpFlags.rawValue
-            one.pointee.seen.1 = true
+            if !isRefusal { one.pointee.seen.1 = true }
         }
         if one.pointee.orientation == .seen {
             if sender == one.pointee.client { request(one, record, isTCP) } else { answer(one, record, isTCP) }
@@ -168,7 +186,8 @@ public final class Learner {
     }
 
     private func meet(_ record: TrafficRecord) {
-        if record.source == .zero { return }
+        // What was denied may have been forged.
+        if record.source == .zero || record.cause != .none { return }
         let address = LearntAddress(
             address: record.source, family: record.form == .ipv6 ? .ipv6 : .ipv4, vlan: record.vlan, mac: record.sourceMAC, side: record.side)
         if addresses.count >= Self.mostAddresses, addresses[address] == nil { return }
@@ -239,8 +258,12 @@ public final class Learner {
     @inline(__always)
     private func answer(_ one: UnsafeMutablePointer<Connection>, _ record: TrafficRecord, _ isTCP: Bool) {
         if one.pointee.isAnswered, !one.pointee.awaitsAnswer { return }
-        // A refusal is no answer.
+        // A refusal is no answer, nor what did not pass, nor what came unasked, or by the wire of who asked: anybody can send that.
         if isTCP, record.tcpFlags.contains(.rst) { return }
+        let client = one.pointee.client
+        guard record.cause == .none, client == 0 ? one.pointee.seen.0 : one.pointee.seen.1,
+            one.pointee.sides.0 == 0 || one.pointee.sides.0 != one.pointee.sides.1
+        else { return }
         if !isTCP || record.tcpFlags.contains(.psh) { one.pointee.awaitsAnswer = false }
         if one.pointee.isAnswered { return }
         one.pointee.isAnswered = true
@@ -266,7 +289,8 @@ public final class Learner {
             for client in [one.pointee.opener, 1 &- one.pointee.opener] {
                 guard let known = index.find(key(one, client: client), conversations) else { continue }
                 one.pointee.client = client
-                one.pointee.orientation = .inferred
+                // A guess does not become more by being repeated.
+                one.pointee.orientation = min(.inferred, conversations[known].orientation)
                 one.pointee.conversation = Int32(known)
                 break
             }
@@ -287,7 +311,11 @@ public final class Learner {
         let (servesSecond, orientation) = ServiceEvidence.servesSecond(evidence[0], evidence[1])
         one.pointee.client = servesSecond ? opener : other
         one.pointee.orientation = orientation
-        one.pointee.isAnswered = one.pointee.seen.0 && one.pointee.seen.1
+        guard one.pointee.seen.0, one.pointee.seen.1, one.pointee.denied == 0, one.pointee.sides.0 == 0 || one.pointee.sides.0 != one.pointee.sides.1
+        else { return }
+        one.pointee.isAnswered = true
+        enter(one)
+        if one.pointee.conversation >= 0 { conversations[Int(one.pointee.conversation)].day.answered &+= 1 }
     }
 
     private func key(_ one: UnsafeMutablePointer<Connection>, client: UInt8) -> ConversationKey {
@@ -308,14 +336,17 @@ public final class Learner {
             let key = key(one, client: one.pointee.client)
             if let known = index.find(key, conversations) {
                 one.pointee.conversation = Int32(known)
-            } else if !one.pointee.isAnswered, unanswered[key.client, default: 0] >= Self.mostUnanswered || count >= Self.mostConversations {
+            } else if !one.pointee.isAnswered, unanswered[key.client, default: 0] >= Self.mostUnanswered || unansweredCount >= Self.mostUnansweredInAll {
                 counts.overflow &+= UInt64(one.pointee.frames.0 &+ one.pointee.frames.1)
                 return
             } else if count >= Self.mostConversations {
                 counts.overflow &+= UInt64(one.pointee.frames.0 &+ one.pointee.frames.1)
                 return
             } else {
-                if !one.pointee.isAnswered { unanswered[key.client, default: 0] += 1 }
+                if !one.pointee.isAnswered {
+                    unanswered[key.client, default: 0] += 1
+                    unansweredCount += 1
+                }
                 one.pointee.conversation = Int32(add(key, one.pointee.orientation ?? .guessed))
             }
         }
@@ -358,7 +389,7 @@ public final class Learner {
     private func turn(_ conversation: UnsafeMutablePointer<Conversation>, to time: UInt64) {
         let day = Int32(truncatingIfNeeded: time / 86_400_000_000_000)
         if conversation.pointee.day.day == day { return }
-        if conversation.pointee.isDirty, conversation.pointee.day.day != 0 {
+        if conversation.pointee.isDirty, conversation.pointee.day.day != ConversationDay.none.day {
             ended.append(learnt(Int(conversation - conversations)))
         }
         conversation.pointee.day = .none
@@ -400,10 +431,6 @@ public final class Learner {
     /// A connection is over, or its place is needed.
     private func fold(_ one: UnsafeMutablePointer<Connection>) {
         decide(one)
-        if one.pointee.isAnswered, !one.pointee.isCounted {
-            enter(one)
-            if one.pointee.conversation >= 0 { conversations[Int(one.pointee.conversation)].day.answered &+= 1 }
-        }
         settle(one)
         if !one.pointee.isAnswered, one.pointee.conversation >= 0 {
             let flags = one.pointee.client == 0 ? one.pointee.flags.1 : one.pointee.flags.0

@@ -47,10 +47,17 @@ public struct Proposal: Sendable {
     ///   - budget: permissions nobody has observed that may be given away, if that makes rules fewer.
     public init(_ history: History, _ review: Review, includesReview: Bool = false, budget: Int = 0) {
         var accepted: [Int] = [], waiting: [(Int, [ReviewReason])] = [], rejected: [Int] = []
+        var approved: Set<Int> = []
         for (place, one) in history.conversations.enumerated() {
             // The last word counts.
-            if let decision = history.decisions.last(where: { $0.verdict != .forget && $0.covers(one.key) }) {
-                if decision.verdict == .approve { accepted.append(place) } else { rejected.append(place) }
+            // An approval is of what there was to see; what came later waits.
+            if let decision = history.decisions.last(where: { $0.covers(one.key) && ($0.verdict == .reject || $0.verdict == .approve && one.isSeen(by: $0.at)) }) {
+                if decision.verdict == .approve {
+                    accepted.append(place)
+                    approved.insert(place)
+                } else {
+                    rejected.append(place)
+                }
             } else if review.reasons[place].isEmpty {
                 accepted.append(place)
             } else {
@@ -58,8 +65,9 @@ public struct Proposal: Sendable {
             }
         }
         // Data connections of FTP come with the rule for their session.
-        accepted.removeAll { review.ftp.isData($0) }
-        waiting.removeAll { review.ftp.isData($0.0) }
+        let sessions = Set(accepted)
+        waiting.removeAll { review.ftp.isData($0.0, besides: sessions) }
+        accepted.removeAll { !approved.contains($0) && review.ftp.isData($0, besides: sessions) }
         var rules = Self.rules(history, accepted, review.ftp, Self.generalized(history, accepted, budget: budget))
         if includesReview {
             let groups: [[ReviewReason]: [(Int, [ReviewReason])]] = Dictionary(grouping: waiting) { $0.1 }
@@ -284,8 +292,8 @@ public struct Proposal: Sendable {
             let role = roles[address] ?? .device
             let suffix = address.written(family).replacing(".", with: "-").replacing(":", with: "-")
             let isGroup = Learner.isGroup(address, family == .ipv6 ? .ipv6 : .ipv4)
-            let name = isGroup ? "group-\(suffix)" : "\(role.rawValue)-\(suffix)"
-            guard taken.insert(name).inserted else { return nil }
+            var name = isGroup ? "group-\(suffix)" : "\(role.rawValue)-\(suffix)"
+            while !taken.insert(name).inserted { name += "-2" }
             let own = macs[address] ?? []
             // Several addresses behind one: a router's, or a device's own; nothing is bound then but what is sure.
             let mac = own.count == 1 && owners[own.first!]!.count == 1 && !isGroup ? own.first : nil

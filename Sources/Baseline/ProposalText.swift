@@ -20,7 +20,7 @@ extension Proposal {
         let connections = history.conversations.reduce(0) { $0 + $1.connections }
 
         line("# Proposed by sekisho from what was observed: \(history.conversations.count) conversations, \(connections) connections,")
-        if let first = history.hours.first, let last = history.hours.last {
+        if let first = history.hours.first, let last = history.hours.last, first >= 0, last < 1 << 21 {
             line("# from \(date(UInt64(first) * 3_600_000_000_000)) to \(date(UInt64(last + 1) * 3_600_000_000_000)) (\(zone.identifier)).")
         }
         line("# Of the next week's connections \(Completeness.share(completeness.unseenShare)) may be new, at most \(Completeness.share(completeness.unseenBound)) (95 %).")
@@ -36,11 +36,11 @@ extension Proposal {
         line("version = 1")
         line("name = \(Self.quoted(name))")
         line("mode = \"monitor\"    # change to \"enforce\" when 'sekisho simulate' and 'sekisho status' show that nothing is missing")
-        let types = ["arp"] + history.etherTypes.map(\.type).filter { ![.arp, .ipv4, .ipv6].contains($0) && $0.rawValue != 0 }.map {
-            let name = EtherTypeNames.name($0)
-            return name
+        // They pass for everybody, either way: for a person to decide.
+        for (type, frames) in history.etherTypes where ![.arp, .ipv4, .ipv6].contains(type) && type.rawValue >= EtherType.minimum {
+            line("# seen as well: \(EtherTypeNames.name(type)), \(frames) frames; add 0x\(String(type.rawValue, radix: 16)) to let it pass")
         }
-        line("ethertypes = [\(types.map { $0.first?.isNumber == true ? $0 : Self.quoted($0) }.joined(separator: ", "))]")
+        line("ethertypes = [\"arp\"]")
         line()
 
         let names = Dictionary(uniqueKeysWithValues: devices.map { ($0.address, $0.name) })

@@ -69,7 +69,14 @@ public struct Review: Sendable {
     /// Conversations that say something about what is normal, whether they are proposed or not: a rare one that waits is still one that came.
     /// Failed attempts, scanners and forgers say nothing.
     public func isEvidence(_ place: Int) -> Bool {
-        !ftp.isData(place) && !reasons[place].contains { [.unanswered, .refused, .scanner, .addressConflict].contains($0) }
+        !ftp.isData(place) && !reasons[place].contains { reason in
+            switch reason {
+            case .unanswered, .refused: true
+            // What was answered is lost to somebody if it is denied, whoever asked; but a worm's spreading is not normal.
+            case .scanner: reasons[place].contains { if case .risky = $0 { true } else { false } }
+            default: false
+            }
+        }
     }
 
     /// A data connection of FTP.
@@ -80,8 +87,8 @@ public struct Review: Sendable {
 
     public init(_ history: History) {
         let conversations = history.conversations
-        let first = history.hours.first.map { UInt64($0) * 3_600_000_000_000 } ?? 0
-        let last = history.hours.last.map { UInt64($0 + 1) * 3_600_000_000_000 } ?? 0
+        let first = UInt64(max(0, history.hours.first ?? 0)) &* 3_600_000_000_000
+        let last = UInt64(max(0, history.hours.last ?? -1) + 1) &* 3_600_000_000_000
         let day: UInt64 = 86_400_000_000_000
         let days = Set(history.hours.map { $0 / 24 }).count
         ftp = FTPData(conversations)
@@ -93,22 +100,28 @@ public struct Review: Sendable {
             for address in [one.key.client, one.key.server] { firstSeen[address] = min(firstSeen[address] ?? .max, one.first) }
         }
         let ranges = Self.ranges(conversations, ftp)
+        // Who is asked by several serves; who is sent something by one may be its victim.
+        var asked: [AddressWords: Set<AddressWords>] = [:]
+        for one in conversations where one.key.ipProtocol == .udp && asked[one.key.server, default: []].count < 2 {
+            asked[one.key.server, default: []].insert(one.key.client)
+        }
         let isLong = last > first && last - first >= 3 * Self.newDays * day
         reasons = conversations.enumerated().map { place, one in
             var reasons: [ReviewReason] = []
             if one.isToGroup {
-                if one.hourCount < 3 { reasons.append(.broadcast) }
+                if one.hourCount < 3 || days >= 2 && one.days.count < 2 { reasons.append(.broadcast) }
             } else if !one.isAnswered {
                 if one.refused > 0 {
                     reasons.append(.refused)
-                } else if !Self.isOneWay(one) {
+                } else if !Self.isOneWay(one) || asked[one.key.server, default: []].count < 2 {
                     reasons.append(.unanswered)
                 }
             }
             // What it did before it began to scan is its own.
             if let since = scanners[one.key.client], one.first >= since { reasons.append(.scanner) }
             if one.first >= conflicts[one.key.client] ?? .max || one.first >= conflicts[one.key.server] ?? .max { reasons.append(.addressConflict) }
-            if isLong, !one.isToGroup, last - (firstSeen[one.key.client] ?? 0) < Self.newDays * day || last - (firstSeen[one.key.server] ?? 0) < Self.newDays * day {
+            let younger = max(firstSeen[one.key.client] ?? 0, one.isToGroup ? 0 : firstSeen[one.key.server] ?? 0)
+            if isLong, younger > last || last - younger < Self.newDays * day {
                 reasons.append(.newDevice)
             }
             if let name = Self.risky[one.key.service.rawValue], one.key.ipProtocol == .tcp || one.key.ipProtocol == .udp { reasons.append(.risky(name)) }
@@ -171,8 +184,10 @@ public struct Review: Sendable {
 
     /// Addresses that several MAC addresses used, and since when: the later ones' first.
     private static func conflicts(_ addresses: [RecordedAddress]) -> [AddressWords: UInt64] {
-        var byAddress: [AddressWords: [RecordedAddress]] = [:]
-        for one in addresses { byAddress[one.address.address, default: []].append(one) }
+        var byAddress: [AddressWords: [RecordedAddress]] = [:], owned: [MACAddress: Set<AddressWords>] = [:]
+        for one in addresses { owned[one.address.mac, default: []].insert(one.address.address) }
+        // One that stands for many addresses is a router's: of two routers either may be taken.
+        for one in addresses where owned[one.address.mac]!.count <= 4 { byAddress[one.address.address, default: []].append(one) }
         return byAddress.compactMapValues { uses in
             let macs = Dictionary(grouping: uses, by: \.address.mac).mapValues { $0.map(\.first).min()! }
             // Of whoever was replaced for good, as a repaired tool, the second is the only one from then on; of a spoofed one both go on.

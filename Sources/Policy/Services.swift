@@ -186,6 +186,11 @@ public enum ServiceCatalogue {
         "wsus": ["tcp/8530-8531"],
     ]
 
+    /// Whether some entry has this port.
+    public static func isKnown(_ ipProtocol: IPProtocol, _ port: Port) -> Bool { known.contains { $0.contains(ipProtocol, port) } }
+
+    private static let known = entries.keys.flatMap { ranges($0) ?? [] }
+
     /// Compiled; the catalogue's own entries are right, which a test checks.
     static func ranges(_ name: String) -> [ServiceRange]? {
         entries[name]?.flatMap { (try? WrittenService($0))?.ranges ?? [] }

@@ -74,6 +74,7 @@ struct Forget: ParsableCommand {
         if since == nil, until == nil, device == nil, conversations.isEmpty {
             throw ValidationError("say what is to be forgotten: --since, --until, --device, --from, --to or --service")
         }
+        if why.trimmingCharacters(in: .whitespaces).isEmpty { throw ValidationError("--why: give a reason that an auditor will understand") }
         if let since, let until, since.nanoseconds >= until.nanoseconds { throw ValidationError("--since must lie before --until") }
     }
 

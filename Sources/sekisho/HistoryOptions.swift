@@ -29,7 +29,7 @@ struct HistoryOptions: ParsableArguments {
         var history = whole
         if since != nil || until != nil {
             let from = since?.nanoseconds ?? 0, to = until?.nanoseconds ?? .max
-            guard from < to else { throw HistoryError(text: "--since \(since!.text) does not lie before --until \(until!.text)") }
+            guard from < to else { throw HistoryError(text: "--since \(since?.text ?? "…") does not lie before --until \(until?.text ?? "…")") }
             history = history.during([from..<to])
         }
         guard let period else { return history }

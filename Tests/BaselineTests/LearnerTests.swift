@@ -97,6 +97,30 @@ struct Talk {
         #expect(Set(talk.learnt().keys) == [Talk.key(Talk.mes, Talk.tool, 60000), Talk.key(Talk.laptop, Talk.tool, 60000)])
     }
 
+    /// A session that lives for days, met in its middle, while the store is written every now and then.
+    @Test func theMiddleOfALongConnectionIsAnswered() {
+        var talk = Talk()
+        var answered: UInt32 = 0
+        for _ in 0..<30 {
+            talk.tcp(Talk.mes, 50_001, Talk.tool, 5000, [.psh, .ack], payload: 5)
+            talk.tcp(Talk.tool, 5000, Talk.mes, 50_001, [.psh, .ack], payload: 5)
+            talk.time += 1
+            answered += talk.learner.drain().reduce(0) { $0 + $1.day.answered }
+        }
+        talk.learner.finish()
+        answered += talk.learner.drain().reduce(0) { $0 + $1.day.answered }
+        #expect(answered == 1)
+    }
+
+    /// Nobody makes a conversation alone.
+    @Test func answersThatNobodyAskedForAreNone() {
+        let talk = Talk()
+        talk.tcp(Talk.laptop, 443, Talk.mes, 40_000, [.syn, .ack])
+        talk.tcp(Talk.mes, 40_000, Talk.laptop, 443, .rst)
+        talk.tcp(Talk.laptop, 443, Talk.mes, 40_000, [.syn, .ack])
+        #expect(talk.learnt().values.allSatisfy { $0.answered == 0 })
+    }
+
     @Test func symmetricPortsAreAskedByWhoSpeaksFirst() {
         let talk = Talk()
         for _ in 0..<3 {

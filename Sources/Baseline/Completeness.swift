@@ -76,11 +76,7 @@ public struct Completeness: Sendable {
         let days = Set(hours.map { $0 / 24 })
         block = days.count >= 5 ? .day : .hour
         self.conversations = conversations.count
-        hoursOfWeek = Set(hours.map { hour in
-            let offset = zone.secondsFromGMT(for: Date(timeIntervalSince1970: Double(hour) * 3600))
-            // 1970 began on a Thursday.
-            return Int((hour + Int64(offset / 3600) + 72) % 168)
-        })
+        hoursOfWeek = Set(hours.map { Self.hourOfWeek($0, zone) })
         spanDays = hours.isEmpty ? 0 : Double(hours.last! - hours.first! + 1) / 24
         // Blocks by their number, in order.
         let order = (block == .day ? days.sorted() : hours)
@@ -117,6 +113,14 @@ public struct Completeness: Sendable {
         self.newByBlock = newByBlock
         (unseenShare, unseenBound) = Self.goodTuring(alone, inAll, rare: rare.sorted(), ahead: block == .day ? 7 : 24)
         (expected, expectedBound) = Self.chao(once, twice, blocks)
+    }
+
+    /// - Parameter hour: since 1970.
+    /// - Returns: 0…167, Monday 0 o'clock first.
+    static func hourOfWeek(_ hour: Int64, _ zone: TimeZone) -> Int {
+        let offset = zone.secondsFromGMT(for: Date(timeIntervalSince1970: Double(hour) * 3600))
+        // 1970 began on a Thursday.
+        return Int((hour + Int64(offset / 3600) + 72) % 168)
     }
 
     /// - Parameters:

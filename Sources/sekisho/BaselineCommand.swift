@@ -1,6 +1,7 @@
 import Allowlist
 import ArgumentParser
 import Baseline
+import Control
 import Foundation
 import Frames
 import Policy
@@ -12,6 +13,10 @@ struct BaselineCommand: ParsableCommand {
 
     @OptionGroup var options: HistoryOptions
     @Option(help: ArgumentHelp("Only conversations of this device.", valueName: "address")) var device: String?
+    @Option(
+        help: ArgumentHelp(
+            "Write one HTML file for the browser: who talks to whom, how complete it is, what waits for a person and how to decide.", valueName: "file"))
+    var html: String?
     @Flag(help: "Print JSON.") var json = false
 
     struct Report: Encodable {
@@ -58,6 +63,7 @@ struct BaselineCommand: ParsableCommand {
     }
 
     func run() throws {
+        if let html { try OutputFile.check(html) }
         let history = try options.history()
         let address = try device.map { text in
             guard let prefix = WrittenAddress.network(text), prefix.isHost else {
@@ -75,8 +81,23 @@ struct BaselineCommand: ParsableCommand {
         }
         let accepted = chosen.filter { review.isEvidence($0) }
         let complete = Completeness(accepted.map { history.conversations[$0] }, hours: history.hours)
-        if json { return try Output.json(report(history, review, chosen, complete)) }
-        show(history, review, chosen, complete)
+        if json { try Output.json(report(history, review, chosen, complete)) } else { show(history, review, chosen, complete) }
+        if let html { try write(history, review, chosen, to: html) }
+    }
+
+    private func write(_ history: History, _ review: Review, _ chosen: [Int], to path: String) throws {
+        // The commands on the page work from any directory.
+        let page = BaselinePage(
+            history, review, chosen: chosen, state: URL(fileURLWithPath: options.state).standardizedFileURL.path,
+            options: options.words + (device.map { ["--device \($0)"] } ?? []), version: Sekisho.configuration.version)
+        let text: String
+        do throws(HistoryError) {
+            text = try BaselinePage.html((try? MachineFormat.encoder(pretty: false).encode(page)) ?? Data())
+        } catch { throw HistoryOptions.failed(error) }
+        try OutputFile.write(text.utf8, to: path)
+        if page.omitted > 0 {
+            Output.error("warning: \(path) shows \(BaselinePage.most) conversations; \(page.omitted) that failed or were rare are left out\n  → --device ADDRESS shows all of one")
+        }
     }
 
     private static func date(_ nanoseconds: UInt64) -> String {

@@ -55,7 +55,7 @@ let package = Package(
             exclude: ["Page/baseline.html"], swiftSettings: swift, plugins: ["EmbedBPF"]),
         .target(
             name: "Control",
-            dependencies: ["Datapath", "Policy", "CLinux", .product(name: "Logging", package: "swift-log")],
+            dependencies: ["Datapath", "Policy", "Baseline", "CLinux", .product(name: "Logging", package: "swift-log")],
             swiftSettings: swift),
         .target(
             name: "Measure", dependencies: ["Datapath", "Policy", "Captures", "CLinux"], exclude: ["Report/report.html"],

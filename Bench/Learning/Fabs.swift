@@ -9,6 +9,7 @@ import Frames
 struct Fabs {
     let sizes: [Int]
     let seeds: Int
+    let budgets: [Int]
 
     private static let learnt = 14 * 24
 
@@ -21,6 +22,14 @@ struct Fabs {
         var maliciousPassed: UInt64 = 0
         var byLabel: [String: (seen: UInt64, passed: UInt64)] = [:]
         var missed: [String: UInt64] = [:]
+        var missedAfterAll: [String: UInt64] = [:]
+        /// Denied connections, by variant.
+        var others: [Int: UInt64] = [:]
+        /// Connections of maintenance visits, and those that are denied by variant.
+        var maintenance: UInt64 = 0
+        var othersMaintenance: [Int: UInt64] = [:]
+        /// Malicious records that pass, by variant.
+        var othersMalicious: [Int: UInt64] = [:]
     }
 
     func run() throws {
@@ -70,17 +79,34 @@ struct Fabs {
         }
         let accepted = made.conversations.indices.filter { review.isEvidence($0) }
         let complete = Completeness(accepted.map { made.conversations[$0] }, hours: made.hours, zone: TimeZone(secondsFromGMT: 0)!)
-        let allowed = Allowed(proposal)
+        // A person knows the plant: approves what waits and is right, and nothing else.
+        var approved = made
+        for (place, _) in proposal.waiting {
+            let key = made.conversations[place].key
+            let isRight = fab.truth.rule(
+                client: UInt32(truncatingIfNeeded: key.client.low), server: UInt32(truncatingIfNeeded: key.server.low), key.ipProtocol, key.service) != nil
+            if isRight, !review.reasons[place].contains(where: { [.scanner, .addressConflict, .refused].contains($0) }) {
+                approved.decisions.append(
+                    Decision(
+                        at: 0, who: "truth", why: "", verdict: .approve, clients: AddressPrefix(family: .ipv4, words: key.client, length: 32),
+                        servers: AddressPrefix(family: .ipv4, words: key.server, length: 32), service: ServiceRange(key.ipProtocol, key.service, key.service)))
+            }
+        }
+        let person = Proposal(approved, review)
         let known = Set(made.conversations.map(\.key))
+        var variants = [("by itself", proposal), ("a person approves what is right", person)]
+        for budget in budgets { variants.append(("… and gives away \(grouped(budget)) permissions", Proposal(approved, review, budget: budget))) }
+        let allowed = variants.map { Allowed($0.1) }
 
         var outcome = Outcome()
         var unseen: UInt64 = 0
         fab.runHours(Self.learnt..<Self.learnt + 7 * 24) { records in
             for one in records {
                 let record = one.record
-                let passes = allowed.passes(record)
+                let passes = allowed[0].passes(record)
                 if one.label.isMalicious {
                     outcome.malicious += 1
+                    for i in 1..<allowed.count where allowed[i].passes(record) { outcome.othersMalicious[i, default: 0] += 1 }
                     if passes { outcome.maliciousPassed += 1 }
                     let old = outcome.byLabel["\(one.label)"] ?? (0, 0)
                     outcome.byLabel["\(one.label)"] = (old.seen + 1, old.passed + (passes ? 1 : 0))
@@ -95,6 +121,12 @@ struct Fabs {
                     record.destinationPort) != nil
                 guard isRequest else { continue }
                 outcome.connections += 1
+                if one.label == .maintenance { outcome.maintenance += 1 }
+                for i in 1..<allowed.count where !allowed[i].passes(record) {
+                    outcome.others[i, default: 0] += 1
+                    if one.label == .maintenance { outcome.othersMaintenance[i, default: 0] += 1 }
+                }
+                if let last = allowed.last, !last.passes(record), one.rule >= 0 { outcome.missedAfterAll[fab.truth.rules[Int(one.rule)].name, default: 0] += 1 }
                 if !passes {
                     outcome.deniedConnections += 1
                     let name = one.rule >= 0 ? fab.truth.rules[Int(one.rule)].name : "-"
@@ -106,14 +138,14 @@ struct Fabs {
                 }
             }
         }
-        report(fab, learner, made, review, proposal, complete, outcome, worm, allowed, unseen, learning, proposing)
+        report(fab, learner, made, review, proposal, complete, outcome, worm, variants, unseen, learning, proposing)
         let actual = outcome.connections == 0 ? 0 : Double(unseen) / Double(outcome.connections)
         return actual <= complete.unseenBound
     }
 
     private func report(
         _ fab: FabTraffic, _ learner: Learner, _ made: History, _ review: Review, _ proposal: Proposal, _ complete: Completeness, _ outcome: Outcome,
-        _ worm: Set<ConversationKey>, _ allowed: Allowed, _ unseen: UInt64, _ learning: Double, _ proposing: Double
+        _ worm: Set<ConversationKey>, _ variants: [(String, Proposal)], _ unseen: UInt64, _ learning: Double, _ proposing: Double
     ) {
         let frames = learner.counts.frames
         func share(_ part: UInt64, _ whole: UInt64) -> String { whole == 0 ? "-" : String(format: "%.5f %%", 100 * Double(part) / Double(whole)) }
@@ -133,7 +165,13 @@ struct Fabs {
                             malicious records denied: \(share(outcome.malicious - outcome.maliciousPassed, outcome.malicious)) of \(grouped(outcome.malicious)) (\(outcome.byLabel.sorted { $0.key < $1.key }.map { "\($0.key) \(share($0.value.seen - $0.value.passed, $0.value.seen))" }.joined(separator: ", ")))
               unseen share  predicted \(String(format: "%.6f", complete.unseenShare)), at most \(String(format: "%.6f", complete.unseenBound)); actual \(String(format: "%.6f", Double(unseen) / Double(max(1, outcome.connections))))
               most denied   \(outcome.missed.sorted { $0.value > $1.value }.prefix(6).map { "\($0.key) \(grouped($0.value))" }.joined(separator: ", "))
-
             """)
+        for (i, variant) in variants.enumerated().dropFirst() {
+            print(
+                "  \(variant.0): \(variant.1.rules.count) rules, \(grouped(variant.1.rules.reduce(0) { $0 + $1.unobserved })) permissions unobserved; denied: production "
+                    + "\(grouped((outcome.others[i] ?? 0) - (outcome.othersMaintenance[i] ?? 0))) (\(share((outcome.others[i] ?? 0) - (outcome.othersMaintenance[i] ?? 0), outcome.connections - outcome.maintenance))), "
+                    + "maintenance \(grouped(outcome.othersMaintenance[i] ?? 0)) of \(grouped(outcome.maintenance)), malicious denied \(share(outcome.malicious - (outcome.othersMalicious[i] ?? 0), outcome.malicious))")
+        }
+        print("  still denied  \(outcome.missedAfterAll.sorted { $0.value > $1.value }.prefix(8).map { "\($0.key) \(grouped($0.value))" }.joined(separator: ", "))\n")
     }
 }

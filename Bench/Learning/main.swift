@@ -58,7 +58,7 @@ func history(_ learner: Learner, _ days: [LearntDay]) -> History {
 }
 
 func run() throws {
-    var sizes = [10, 100, 1000], seeds = 1, captures: String?
+    var sizes = [10, 100, 1000], seeds = 1, budgets = [1_000, 10_000], captures: String?
     var arguments = Array(CommandLine.arguments.dropFirst())
     while !arguments.isEmpty {
         let name = arguments.removeFirst()
@@ -69,14 +69,15 @@ func run() throws {
         switch name {
         case "--tools": sizes = [Int(try value()) ?? 10]
         case "--seeds": seeds = Int(try value()) ?? 1
+        case "--budgets": budgets = try value().split(separator: ",").compactMap { Int($0) }
         case "--captures": captures = try value()
-        default: throw Failure(description: "usage: learning [--tools N] [--seeds N] [--captures FOLDER]")
+        default: throw Failure(description: "usage: learning [--tools N] [--seeds N] [--budgets N,…] [--captures FOLDER]")
         }
     }
     if let captures {
         try LabelledCaptures(captures).run()
     } else {
-        try Fabs(sizes: sizes, seeds: seeds).run()
+        try Fabs(sizes: sizes, seeds: seeds, budgets: budgets).run()
     }
 }
 

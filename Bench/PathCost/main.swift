@@ -14,7 +14,7 @@ import Frames
 
 /// What of the path is measured.
 enum Stage: String, CaseIterable {
-    case rings, parse, keys, lookup, verdict, worker, looked, sampled, flow
+    case rings, parse, keys, lookup, verdict, worker, looked, sampled, flow, recorded
 
     var text: String {
         switch self {
@@ -26,6 +26,7 @@ enum Stage: String, CaseIterable {
         case .worker: "all together"
         case .looked: "… all looked at"
         case .sampled: "… one in 128 timed"
+        case .recorded: "… all recorded"
         case .flow: "a flow's entry (and making up the frame)"
         }
     }
@@ -41,6 +42,7 @@ final class Path {
     let table: CompiledTable
     let rules: Int
     private let swift: WorkerInMemory
+    private let recording: WorkerInMemory
     private let stages: VerdictStages
     private let c: OpaquePointer
     private let cRings = [PlainRings(frames: WorkerInMemory.frameCount), PlainRings(frames: WorkerInMemory.frameCount)]
@@ -63,19 +65,21 @@ final class Path {
         self.table = table
         let total = WorkerInMemory.frameCount, size = WorkerInMemory.frameSize
         let cTable = UnsafeMutablePointer<ctwin_table>.allocate(capacity: 1)
-        let kernels = UnsafeMutablePointer<ctwin_fake_kernel>.allocate(capacity: 2)
+        let kernels = UnsafeMutablePointer<ctwin_fake_kernel>.allocate(capacity: 3)
         let lengths = UnsafeMutablePointer<UInt32>.allocate(capacity: total)
         self.cTable = cTable
         self.kernels = kernels
         self.lengths = lengths
         swift = try WorkerInMemory(table)
+        recording = try WorkerInMemory(table, records: true)
         stages = VerdictStages(table)
         flows = try FlowLookup(flows: 10_240, isShared: false, isStrict: false)
         let cBase = pages(total * size)
         self.cBase = cBase
-        for base in [swift.base, cBase] {
+        for base in [swift.base, recording.base, cBase] {
             for index in 0..<total {
-                let frame = list[index % list.count]
+                // What a recording worker sums up are the flows of a bay, not of a country.
+                let frame = list[index % (base == recording.base ? 512 : list.count)]
                 frame.withUnsafeBytes {
                     (base + index * size + WorkerInMemory.dataOffset).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
                 }
@@ -124,7 +128,7 @@ final class Path {
         ctwin_worker_prepare(c)
         scratch = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<ctwin_scratch>.size, alignment: 64)
             .bindMemory(to: ctwin_scratch.self, capacity: 1)
-        for (index, rings) in [swift.rings, cRings].enumerated() {
+        for (index, rings) in [swift.rings, cRings, recording.rings].enumerated() {
             let pair = rings.map(\.c)
             pair.withUnsafeBufferPointer {
                 ctwin_fake_init(kernels + index, $0.baseAddress, lengths, UInt32(size), UInt32(WorkerInMemory.dataOffset))
@@ -164,7 +168,7 @@ final class Path {
             let n = min(burst, left)
             left -= n
             switch stage {
-            case .rings, .worker, .looked, .sampled: through &+= turn(implementation, stage, n)
+            case .rings, .worker, .looked, .sampled, .recorded: through &+= turn(implementation, stage, n)
             // It has no twin in C.
             case .flow: through &+= implementation == .swift ? flows.run(batches: 1, of: n, tracks: true) : n
             case .parse, .keys, .lookup, .verdict:
@@ -177,7 +181,7 @@ final class Path {
     }
 
     private func turn(_ implementation: Implementation, _ stage: Stage, _ n: Int) -> Int {
-        let kernel = kernels + (implementation == .swift ? 0 : 1)
+        let kernel = kernels + (implementation == .c ? 1 : stage == .recorded ? 2 : 0)
         // By turns from the inside and the outside.
         at ^= 1
         _ = ctwin_fake_deliver(kernel, Int32(at & 1), UInt32(n))
@@ -193,10 +197,11 @@ final class Path {
             // What a frame without a time pays in a burst that has one with.
             swift.announceStamp()
             _ = swift.poll()
+        case (.swift, .recorded): _ = recording.poll()
         case (.swift, .worker): _ = swift.poll()
         case (.swift, _): _ = swift.pollRings()
-        // The twin times nothing: its column shows the path without.
-        case (.c, .worker), (.c, .looked), (.c, .sampled): _ = ctwin_worker_poll(c)
+        // The twin times and records nothing: its column shows the path without.
+        case (.c, .worker), (.c, .looked), (.c, .sampled), (.c, .recorded): _ = ctwin_worker_poll(c)
         case (.c, _): _ = ctwin_worker_poll_rings(c)
         }
         return Int(ctwin_fake_transmit(kernel, Int32(at & 1 ^ 1)))
@@ -302,7 +307,7 @@ private func measure(_ path: Path, _ implementation: Implementation, _ stage: St
 private func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 
 private func expected(_ traffic: Traffic, _ stage: Stage, _ count: Int) -> Int {
-    traffic == .denied && (stage == .verdict || stage == .worker || stage == .looked || stage == .sampled) ? 0 : count
+    traffic == .denied && (stage == .verdict || stage == .worker || stage == .looked || stage == .sampled || stage == .recorded) ? 0 : count
 }
 
 private func nanoseconds(_ path: Path, _ traffic: Traffic, _ implementation: Implementation, _ stage: Stage, _ burst: Int, _ count: Int)

@@ -47,8 +47,8 @@ class Console:
         return all(check.verdict == "PASS" for check in self._checks())
 
     @property
-    def failed(self) -> set[str]:
-        return {check.id for check in self._checks() if check.verdict == "FAIL"}
+    def failed(self) -> list[Check]:
+        return [check for check in self._checks() if check.verdict == "FAIL"]
 
     def _checks(self) -> list[Check]:
         return [self._done.get(id) or Check(id, title, "NOT RUN", "the demo ended before", {})

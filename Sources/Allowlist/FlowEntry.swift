@@ -72,7 +72,8 @@ struct FlowKey: BitwiseCopyable {
     func hash(_ seed: HashSeed) -> UInt64 {
         // VLAN, protocol and kind by a secret multiplier of their own: nobody can play them off against addresses.
         let rest = (tail &>> 32) &* seed.s2
-        if lesser.high | greater.high == 0 {
+        // Also of IPv6, if no bit is lost.
+        if lesser.high | greater.high | (lesser.low | greater.low) &>> 32 == 0 {
             return Self.hash(lesser.low &<< 16 | tail & 0xFFFF, greater.low &<< 16 | tail &>> 16 & 0xFFFF, rest, seed)
         }
         let first = mum(lesser.high ^ seed.s0, lesser.low ^ seed.s1 ^ rest)

@@ -327,13 +327,15 @@ extension UnsafePointer<FlowView> {
     }
 
     /// Waits until whoever keeps the block has its processor again, but not for longer than the wire can be kept waiting.
+    ///
+    /// - Parameter patience: nanoseconds.
     @inline(never)
-    func lockPatiently(_ block: Int) -> Bool {
+    func lockPatiently(_ block: Int, _ patience: UInt64) -> Bool {
         let began = clinux_monotonic()
         repeat {
             if lockShared(block) { return true }
             clinux_yield()
-        } while clinux_monotonic() &- began < patienceForLock
+        } while clinux_monotonic() &- began < patience
         return false
     }
 
@@ -356,35 +358,40 @@ extension UnsafePointer<FlowView> {
     public func graceBegan() -> FlowTick { FlowTick(rawValue: pointee.header.pointee.graceBegan.load(ordering: .relaxed)) }
 }
 
-/// Looks at a lock before something else is done. Its holder has some ten nanoseconds of work, unless its processor was taken from it.
-private let spinsForLock = 2000
-/// Nanoseconds. Longer than a scheduler's slice, shorter than the deadline after which the kernel judges instead (50 ms).
-private let patienceForLock: UInt64 = 20_000_000
+/// Looks at a lock before something else is done: some microseconds. Its holder has some ten nanoseconds of work, unless its processor
+/// was taken from it; were this longer, a burst that meets a block whose holder is gone would take the other worker past its own deadline.
+private let spinsForLock = 100
 
 extension UnsafePointer<FlowView> {
     /// Forgets what is over in one bucket, so that the count of flows stays true: called now and then.
     ///
     /// - Parameter position: any number; each worker counts its own up.
+    /// - Returns: false if another worker keeps the block.
     #if !DEBUG
     @_noLocks @_noAllocation
     #endif
-    public func sweep(_ position: UInt64, _ now: FlowTick, _ counts: UnsafeMutablePointer<FlowCounts>) {
+    @discardableResult
+    public func sweep(_ position: UInt64, _ now: FlowTick, _ counts: UnsafeMutablePointer<FlowCounts>) -> Bool {
         let bucket = Int(truncatingIfNeeded: position % pointee.bucketCount)
         let block = bucket / FlowView.bucketsPerBlock
         let tags = pointee.tags + bucket
-        guard tags.pointee.load(ordering: .relaxed) != 0, lock(block) else { return }
+        if tags.pointee.load(ordering: .relaxed) == 0 { return true }
+        guard lock(block) else { return false }
         var word = tags.pointee.load(ordering: .relaxed)
         for slot in 0..<FlowView.slotsPerBucket {
             let mask = 0xFF &<< UInt64(truncatingIfNeeded: slot &* 8)
-            if word & mask != 0, pointee.slot(bucket &* FlowView.slotsPerBucket &+ slot).isOver(now) {
+            let flow = pointee.slot(bucket &* FlowView.slotsPerBucket &+ slot)
+            if word & mask != 0, flow.isOver(now) {
                 word &= ~mask
                 counts.pointee.ended &+= 1
+                // Who comes by its place and not by its tag must not find it.
+                flow.pointee.key.tail = 0
             }
         }
         tags.pointee.store(word, ordering: .relaxed)
         unlock(block)
+        return true
     }
-
 }
 
 extension FlowView {

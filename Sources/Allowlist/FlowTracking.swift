@@ -51,6 +51,8 @@ public struct FlowClock: BitwiseCopyable {
     /// Ticks that replies may pass unasked from `graceBegan` on.
     public var grace: UInt32
     public var graceBegan: FlowTick
+    /// How long another worker's block is waited for, ns: less than the deadline after which the kernel judges instead.
+    public var patience: UInt64 = 5_000_000
 
     public init(now: FlowTick, graceBegan: FlowTick, grace: UInt32) {
         self.now = now
@@ -136,7 +138,7 @@ public func trackBurst(
         // All but a few in a thousand: a segment of a connection that is established, under the table that let the last one pass.
         if notes[k].isSteady, !isShared || flows.lock(homes[k].block) {
             var index = Int(likely[k])
-            // A slot that has been given up since keeps its key, but is over.
+            // A slot that has been given up has no key any more.
             if !(entries + index).pointee.key.equals(keys[k]) { index = find(flows, keys + k, homes + k) }
             let slot = FlowSlot(entry: entries + index, halves: halves + 2 &* index)
             if index >= 0, slot.entry.pointee.version == version, !slot.isOver(now), !slot.side(sender).isOther(from),
@@ -341,7 +343,7 @@ struct Flow {
     @inline(never)
     private func lockPatiently(_ block: Int) -> Bool {
         if gaveUpAt.pointee != 0, clock.now.since(gaveUpAt.pointee) < FlowTick.perSecond { return false }
-        if flows.lockPatiently(block) { return true }
+        if flows.lockPatiently(block, clock.patience) { return true }
         gaveUpAt.pointee = max(now, 1)
         return false
     }
@@ -352,6 +354,10 @@ struct Flow {
     private func contended(_ verdict: UnsafeMutablePointer<Verdict>) {
         counts.pointee.contended &+= 1
         guard verdict.pointee.cause == .none, !table.pointee.fullPasses else { return }
+        if headers.pointee.marks.contains(.icmpError) {
+            verdict.pointee.cause = .flowTableFull
+            return
+        }
         let rule = table.pointee.flowRules + Int(verdict.pointee.rule)
         let isTCP = headers.pointee.ipProtocol == .tcp
         let needsNothing =

@@ -19,6 +19,8 @@ public struct Completeness: Sendable {
     /// Of the next week's connections, those of conversations that have not been seen; with the upper end of its 95 % interval.
     public var unseenShare: Double
     public var unseenBound: Double
+    /// The same as connections a week, at most (95 %).
+    public var surprisesBound: Double
     /// Conversations not seen yet, with the upper end of their 95 % interval.
     public var expected: Double
     /// nil: one block says nothing about others.
@@ -42,9 +44,11 @@ public struct Completeness: Sendable {
             !(0..<7).contains { day in shift.1.contains { hoursOfWeek.contains((day * 24 + $0) % 168) } }
         }
         if !shifts.isEmpty { missing.append("the \(shifts.map(\.0).joined(separator: " and the ")) shift") }
-        if unseenBound > limits.unseenShare {
+        // Of a device that says little even one new connection is a large share.
+        if unseenBound > limits.unseenShare, surprisesBound > limits.surprises {
             missing.append(
-                "fewer surprises: up to \(Self.share(unseenBound)) of the next week's connections may be new (limit \(Self.share(limits.unseenShare)))")
+                "fewer surprises: up to \(Self.share(unseenBound)) of the next week's connections may be new, \(Self.number(surprisesBound.rounded(.up))) of them (limit: "
+                    + "\(Self.share(limits.unseenShare)), or \(Self.number(limits.surprises)))")
         }
         if let expectedBound, expectedBound >= Double(max(1, conversations)) * 0.05 + 1 {
             missing.append("up to \(Int(min(expectedBound, 1e9).rounded(.up))) conversations that have not shown themselves yet")
@@ -57,11 +61,13 @@ public struct Completeness: Sendable {
     /// What has to hold before learning is called complete.
     public struct Limits: Sendable {
         public var unseenShare = 0.001
+        /// New connections a week; enough even where the share is larger.
+        public var surprises = 2.0
         public var days = 7.0
         public init() {}
     }
 
-    static func number(_ value: Double) -> String { value >= 10 || value == value.rounded() ? String(Int(value)) : String(format: "%.1f", value) }
+    static func number(_ value: Double) -> String { value >= 10 || value == value.rounded() ? String(Int(min(value, 1e15))) : String(format: "%.1f", value) }
 
     public static func share(_ share: Double) -> String {
         if share <= 0 { return "0 %" }
@@ -112,6 +118,7 @@ public struct Completeness: Sendable {
         }
         self.newByBlock = newByBlock
         (unseenShare, unseenBound) = Self.goodTuring(alone, inAll, rare: rare.sorted(), ahead: block == .day ? 7 : 24)
+        surprisesBound = inAll.isEmpty ? 0 : unseenBound * inAll.reduce(0, +) / Double(inAll.count) * (block == .day ? 7 : 168)
         (expected, expectedBound) = Self.chao(once, twice, blocks)
     }
 

@@ -12,9 +12,11 @@ struct FTPData: Sendable {
         var server: AddressWords
     }
 
-    init(_ conversations: [RecordedConversation]) {
+    /// - Parameter sessions: places of those that may have data connections; nil: whatever is answered on FTP's port.
+    init(_ conversations: [RecordedConversation], sessions chosen: Set<Int>? = nil) {
         var control: [Pair: [Int]] = [:]
-        for (place, one) in conversations.enumerated() where one.key.ipProtocol == .tcp && one.key.service.rawValue == 21 && one.isAnswered {
+        for (place, one) in conversations.enumerated()
+        where chosen?.contains(place) ?? (one.key.ipProtocol == .tcp && one.key.service.rawValue == 21 && one.isAnswered) {
             control[Pair(client: one.key.client, server: one.key.server), default: []].append(place)
         }
         var data: Set<Int> = [], sessions: Set<Int> = []

@@ -64,7 +64,7 @@ public final class HistoryStore: Sendable {
         }
         do {
             // Looked at before the pool may write anything to it.
-            if exists { try Self.check(path) }
+            if exists { try Self.check(path) } else { try Self.create(path) }
             database = try DatabasePool(path: path, configuration: configuration)
             try database.write { db in
                 if try Int.fetchOne(db, sql: "PRAGMA user_version") == 0 { try Self.make(db) }
@@ -74,6 +74,18 @@ public final class HistoryStore: Sendable {
         } catch {
             throw HistoryError("opening the history", path, error)
         }
+    }
+
+    /// An empty file is a database without tables. SQLite gives those beside it the same rights.
+    private static func create(_ path: String) throws {
+        let file = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0o640)
+        guard file >= 0 else {
+            let code = errno
+            throw HistoryError(
+                "making the history \(path): \(String(cString: strerror(code)))\n"
+                    + (code == ENOSPC || code == EDQUOT ? "  → make room there" : "  → it must be in a directory that you may write to"))
+        }
+        close(file)
     }
 
     private static func check(_ path: String) throws {
@@ -145,12 +157,20 @@ public final class HistoryStore: Sendable {
         }
     }
 
+    /// All of it is learnt.
+    public func finishSource(_ source: Int64, digest: String?) throws(HistoryError) {
+        try writing { db in try db.execute(sql: "UPDATE source SET digest = ? WHERE id = ?", arguments: [digest, source]) }
+    }
+
     /// Writes down what a learner has learnt since the last time, all or nothing.
     public func write(_ learner: Learner, source: Int64) throws(HistoryError) {
-        let days = learner.drain()
-        let intervals = learner.drainIntervals(), addresses = learner.drainAddresses(), etherTypes = learner.drainEtherTypes()
-        let counts = learner.counts
-        try writing { db in
+        for (conversation, row) in try write(learner.takeBatch(), source: source) { learner.setRow(conversation, row) }
+    }
+
+    /// - Returns: rows of conversations that were new, for `Learner.setRow`.
+    public func write(_ batch: LearntBatch, source: Int64) throws(HistoryError) -> [Int: Int64] {
+        let (days, intervals, addresses, etherTypes, counts) = (batch.days, batch.intervals, batch.addresses, batch.etherTypes, batch.counts)
+        return try writing { db in
             var rows: [Int: Int64] = [:]
             let find = try db.cachedStatement(sql: """
                 INSERT INTO conversation (client, server, family, protocol, service, vlan, orientation) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -221,7 +241,24 @@ public final class HistoryStore: Sendable {
                     first == .max ? 0 : first, first, last, Int64(counts.frames), Int64(counts.malformed), Int64(counts.overflow), source,
                 ])
             return rows
-        }.forEach { learner.setRow($0.key, $0.value) }
+        }
+    }
+
+    /// Tells a learner that begins of the conversations that are known already.
+    public func teach(_ learner: Learner) throws(HistoryError) {
+        try reading { db in
+            let rows = try Row.fetchCursor(
+                db, sql: "SELECT id, client, server, family, protocol, service, vlan, orientation FROM conversation ORDER BY id")
+            while let row = try rows.next() {
+                learner.know(
+                    ConversationKey(
+                        client: AddressWords(blob: row[1]), server: AddressWords(blob: row[2]),
+                        service: Port(rawValue: UInt16(truncatingIfNeeded: row[5] as Int)),
+                        vlan: VLANID(rawValue: UInt16(truncatingIfNeeded: row[6] as Int)),
+                        ipProtocol: IPProtocol(rawValue: UInt8(truncatingIfNeeded: row[4] as Int)), family: (row[3] as Int) == 6 ? .ipv6 : .ipv4),
+                    Orientation(rawValue: UInt8(truncatingIfNeeded: row[7] as Int)) ?? .guessed, row: row[0])
+            }
+        }
     }
 
     // MARK: - Both

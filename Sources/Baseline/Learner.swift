@@ -29,6 +29,15 @@ public struct LearntAddress: Sendable, Hashable {
     public var side: Side?
 }
 
+/// All that is new since the last time, for the store.
+public struct LearntBatch: Sendable {
+    public var days: [LearntDay]
+    public var intervals: [(conversation: Int, row: Int64, intervals: Intervals)]
+    public var addresses: [(LearntAddress, first: UInt64, last: UInt64)]
+    public var etherTypes: [EtherType: UInt64]
+    public var counts: LearnerCounts
+}
+
 /// Counts of what the learner was given.
 public struct LearnerCounts: Sendable, Equatable {
     public var frames: UInt64 = 0
@@ -45,6 +54,8 @@ public final class Learner {
     public static let mostConversations = 2_000_000
     /// A client that was never answered by so many is scanning: the rest is only counted.
     public static let mostUnanswered = 2_000
+    /// Addresses that may wait to be written down: forged ones must not fill the memory.
+    static let mostAddresses = 200_000
 
     private var connections: ConnectionTable
     private let scramble = Scramble()
@@ -160,6 +171,7 @@ public final class Learner {
         if record.source == .zero { return }
         let address = LearntAddress(
             address: record.source, family: record.form == .ipv6 ? .ipv6 : .ipv4, vlan: record.vlan, mac: record.sourceMAC, side: record.side)
+        if addresses.count >= Self.mostAddresses, addresses[address] == nil { return }
         addresses[address, default: (record.first, record.last)].last = record.last
     }
 
@@ -315,6 +327,9 @@ public final class Learner {
         one.pointee.isCounted = true
         turn(conversation, to: one.pointee.first)
         conversation.pointee.day.connections &+= 1
+        let first = one.pointee.first
+        if conversation.pointee.day.first == 0 || first < conversation.pointee.day.first { conversation.pointee.day.first = first }
+        if first > conversation.pointee.day.last { conversation.pointee.day.last = first }
         mark(Int(one.pointee.conversation))
     }
 
@@ -451,6 +466,21 @@ public final class Learner {
         if !one.pointee.isAnswered { return otherSilence }
         return (one.pointee.flags.0 | one.pointee.flags.1) & 0x05 != 0 ? 10_000_000_000 : tcpSilence
     }
+
+    /// All of it. Whoever cannot write it down keeps it, and tries again before the next.
+    public func takeBatch() -> LearntBatch {
+        LearntBatch(days: drain(), intervals: drainIntervals(), addresses: drainAddresses(), etherTypes: drainEtherTypes(), counts: counts)
+    }
+
+    /// A conversation that was learnt before. Which side serves need not be guessed again.
+    public func know(_ key: ConversationKey, _ orientation: Orientation, row: Int64) {
+        guard count < Self.mostConversations, index.find(key, conversations) == nil else { return }
+        setRow(add(key, orientation), row)
+        if orientation == .seen, key.ipProtocol.hasPorts { fans.note(key.server, key.service.rawValue, key.ipProtocol, isServer: true) }
+    }
+
+    /// Conversations that have something new; a drain takes some two hundred bytes for each.
+    public var waiting: Int { dirty.count + ended.count }
 
     /// The store's name for a conversation.
     public func setRow(_ conversation: Int, _ row: Int64) { conversations[conversation].row = row }

@@ -60,11 +60,11 @@ public struct Proposal: Sendable {
         // Data connections of FTP come with the rule for their session.
         accepted.removeAll { review.ftp.isData($0) }
         waiting.removeAll { review.ftp.isData($0.0) }
-        var rules = Self.rules(history, accepted, review.ftp, budget: budget)
+        var rules = Self.rules(history, accepted, review.ftp, Self.generalized(history, accepted, budget: budget))
         if includesReview {
             let groups: [[ReviewReason]: [(Int, [ReviewReason])]] = Dictionary(grouping: waiting) { $0.1 }
             for (reasons, group) in groups.sorted(by: { $0.value[0].0 < $1.value[0].0 }) {
-                var more = Self.rules(history, group.map { $0.0 }, review.ftp, budget: 0)
+                var more = reasons.contains(.portRange) ? Self.ranges(history, group.map { $0.0 }) : Self.rules(history, group.map { $0.0 }, review.ftp, [])
                 for i in more.indices { more[i].reasons = Set(reasons) }
                 rules += more
             }
@@ -93,28 +93,55 @@ public struct Proposal: Sendable {
         var hasFTPData: Bool
     }
 
-    private static func rules(_ history: History, _ places: [Int], _ ftp: FTPData, budget: Int) -> [ProposedRule] {
+    private static func rules(_ history: History, _ places: [Int], _ ftp: FTPData, _ generalized: Generalized) -> [ProposedRule] {
         var lanes: [Lane: [Int]] = [:]
         for place in places {
             let key = history.conversations[place].key
             lanes[Lane(family: key.family, vlan: key.vlan, service: ServiceRange(key.ipProtocol, key.service, key.service)), default: []].append(place)
         }
         var sides: [Sides: (services: [ServiceRange], evidence: [Int])] = [:]
+        func add(_ lane: Lane, _ block: Block) {
+            let isFTP = lane.service.ipProtocol == .tcp && lane.service.low.rawValue == 21 && block.evidence.contains { ftp.hasData($0) }
+            let side = Sides(family: lane.family, vlan: lane.vlan, clients: block.clients, servers: block.servers, hasFTPData: isFTP)
+            sides[side, default: ([], [])].services.append(lane.service)
+            sides[side]!.evidence += block.evidence
+        }
+        let whole = Dictionary(grouping: generalized, by: \.lane)
         for (lane, places) in lanes {
-            for block in blocks(history, places) {
-                let isFTP = lane.service.ipProtocol == .tcp && lane.service.low.rawValue == 21 && block.evidence.contains { ftp.hasData($0) }
-                let side = Sides(family: lane.family, vlan: lane.vlan, clients: block.clients, servers: block.servers, hasFTPData: isFTP)
-                sides[side, default: ([], [])].services.append(lane.service)
-                sides[side]!.evidence += block.evidence
+            var rest = places
+            for block in whole[lane] ?? [] {
+                let clients = Set(block.clients), servers = Set(block.servers)
+                func isInside(_ place: Int) -> Bool {
+                    clients.contains(history.conversations[place].key.client) && servers.contains(history.conversations[place].key.server)
+                }
+                add(lane, Block(clients: block.clients, servers: block.servers, evidence: rest.filter(isInside)))
+                rest.removeAll(where: isInside)
             }
+            if !rest.isEmpty { for block in blocks(history, rest) { add(lane, block) } }
         }
-        var rules = sides.map { side, what in
-            ProposedRule(
+        return sides.map { side, what in
+            let services = what.services.reduce(0) { $0 + $1.count }
+            return ProposedRule(
                 id: "", clients: side.clients, servers: side.servers, family: side.family, services: joined(what.services), vlan: side.vlan,
-                hasFTPData: side.hasFTPData, evidence: what.evidence.sorted())
+                hasFTPData: side.hasFTPData, evidence: what.evidence.sorted(),
+                unobserved: side.clients.count * side.servers.count * services - Set(what.evidence.map { history.conversations[$0].key }).count)
+        }.sorted { ($0.evidence.first ?? 0) < ($1.evidence.first ?? 0) }
+    }
+
+    /// One rule for all the ports between two: from the lowest to the highest.
+    private static func ranges(_ history: History, _ places: [Int]) -> [ProposedRule] {
+        let pairs = Dictionary(grouping: places) { place in
+            let key = history.conversations[place].key
+            return ConversationKey(
+                client: key.client, server: key.server, service: Port(rawValue: 0), vlan: key.vlan, ipProtocol: key.ipProtocol, family: key.family)
         }
-        spend(&rules, budget, history)
-        return rules.sorted { ($0.evidence.first ?? 0) < ($1.evidence.first ?? 0) }
+        return pairs.map { pair, places in
+            let ports = places.map { history.conversations[$0].key.service.rawValue }
+            let range = ServiceRange(pair.ipProtocol, Port(rawValue: ports.min()!), Port(rawValue: ports.max()!))
+            return ProposedRule(
+                id: "", clients: [pair.client], servers: [pair.server], family: pair.family, services: [range], vlan: pair.vlan, evidence: places.sorted(),
+                unobserved: range.count - Set(ports).count)
+        }.sorted { $0.evidence[0] < $1.evidence[0] }
     }
 
     private struct Block {
@@ -157,29 +184,61 @@ public struct Proposal: Sendable {
         }
     }
 
-    /// Merges rules that differ on one side only, the cheapest first, until the budget is spent.
-    private static func spend(_ rules: inout [ProposedRule], _ budget: Int, _ history: History) {
-        var left = budget
-        while left > 0, rules.count > 1, rules.count <= 2_000 {
-            var best: (a: Int, b: Int, cost: Int)?
-            for a in rules.indices {
-                for b in (a + 1)..<max(a + 1, rules.count) {
-                    guard rules[a].services == rules[b].services, rules[a].vlan == rules[b].vlan, rules[a].family == rules[b].family,
-                        rules[a].hasFTPData == rules[b].hasFTPData
-                    else { continue }
-                    let clients = Set(rules[a].clients + rules[b].clients).count, servers = Set(rules[a].servers + rules[b].servers).count
-                    let cost = clients * servers - rules[a].clients.count * rules[a].servers.count - rules[b].clients.count * rules[b].servers.count
-                    if cost > 0, cost <= left, cost < best?.cost ?? .max { best = (a, b, cost) }
-                }
-            }
-            guard let (a, b, cost) = best else { return }
-            rules[a].clients = Array(Set(rules[a].clients + rules[b].clients)).sorted()
-            rules[a].servers = Array(Set(rules[a].servers + rules[b].servers)).sorted()
-            rules[a].evidence = (rules[a].evidence + rules[b].evidence).sorted()
-            rules[a].unobserved += rules[b].unobserved + cost * rules[a].services.count
-            rules.remove(at: b)
-            left -= cost
+    // MARK: - The budget
+
+    /// A service of one kind of devices: what they ask for, or what they serve.
+    private struct Custom: Hashable {
+        var lane: Lane
+        var kind: Int
+        var serves: Bool
+    }
+
+    private typealias Generalized = [(lane: Lane, clients: [AddressWords], servers: [AddressWords])]
+
+    /// Permissions that nobody has used, but that the devices' kinds make likely: all who were seen to ask some of a kind may ask all of
+    /// it; all of a kind may ask whom some of it have asked. Where new pairs keep coming, the cheapest first, until the budget is spent.
+    private static func generalized(_ history: History, _ accepted: [Int], budget: Int) -> Generalized {
+        if budget <= 0 { return [] }
+        let kinds = Kinds(history, accepted)
+        struct Facts {
+            var pairs: Set<[AddressWords]> = []
+            var others: Set<AddressWords> = []
+            var firstDays: Set<Int32> = []
+            /// Seen on one day only: about as many are to be expected anew (Good–Turing).
+            var rare = 0
         }
+        var customs: [Custom: Facts] = [:]
+        for place in accepted where !history.conversations[place].isToGroup {
+            let one = history.conversations[place], key = one.key
+            let lane = Lane(family: key.family, vlan: key.vlan, service: ServiceRange(key.ipProtocol, key.service, key.service))
+            for serves in [true, false] {
+                guard let kind = kinds[serves ? key.server : key.client] else { continue }
+                var facts = customs.removeValue(forKey: Custom(lane: lane, kind: kind, serves: serves)) ?? Facts()
+                facts.pairs.insert([key.client, key.server])
+                facts.others.insert(serves ? key.client : key.server)
+                if let day = one.days.first?.day { facts.firstDays.insert(day) }
+                if one.days.count == 1 { facts.rare += 1 }
+                customs[Custom(lane: lane, kind: kind, serves: serves)] = facts
+            }
+        }
+        let ranked = customs.compactMap { custom, facts -> (custom: Custom, cost: Int, worth: Double, others: [AddressWords])? in
+            // What came on one or two days only is an event, not a habit.
+            guard facts.rare > 0, facts.pairs.count >= 3, facts.firstDays.count >= 3 else { return nil }
+            let cost = kinds.members[custom.kind].count * facts.others.count - facts.pairs.count
+            return cost > 0 ? (custom, cost, Double(facts.rare) / Double(cost), facts.others.sorted()) : nil
+        }.sorted { $0.worth != $1.worth ? $0.worth > $1.worth : $0.cost < $1.cost }
+        var chosen: Generalized = []
+        var taken: Set<Custom> = []
+        var left = budget
+        for one in ranked where one.cost <= left {
+            // The same service the other way round would overlap.
+            if taken.contains(where: { $0.lane == one.custom.lane && $0.serves != one.custom.serves }) { continue }
+            let members = kinds.members[one.custom.kind]
+            chosen.append((one.custom.lane, one.custom.serves ? one.others : members, one.custom.serves ? members : one.others))
+            taken.insert(one.custom)
+            left -= one.cost
+        }
+        return chosen
     }
 
     // MARK: - Names

@@ -44,7 +44,9 @@ extension Proposal {
         line()
 
         let names = Dictionary(uniqueKeysWithValues: devices.map { ($0.address, $0.name) })
+        let vendors = Vendors(for: devices.compactMap(\.mac))
         for device in devices {
+            if let vendor = device.mac.flatMap({ vendors.name($0) }) { line("# made by \(vendor.filter { !$0.isNewline })") }
             line("[devices.\(device.name)]")
             line("addresses = [\(Self.quoted(device.address.written(device.family)))]")
             if let mac = device.mac { line("mac = [\(Self.quoted(Self.written(mac)))]") }

@@ -23,6 +23,8 @@ public enum ReviewReason: Sendable, Hashable, Comparable {
     case guessed
     /// To everyone, and rarely.
     case broadcast
+    /// One of many ports between the same two, each used once or twice.
+    case portRange
 
     public var text: String {
         switch self {
@@ -35,6 +37,7 @@ public enum ReviewReason: Sendable, Hashable, Comparable {
         case .seenOnce: "seen on one day only"
         case .guessed: "its beginning was not seen; which side serves is a guess"
         case .broadcast: "sent to everyone, now and then"
+        case .portRange: "one of many ports between the two, each used a few times: a range, as of RPC, or a scan"
         }
     }
 
@@ -49,6 +52,7 @@ public enum ReviewReason: Sendable, Hashable, Comparable {
         case .seenOnce: "seen-once"
         case .guessed: "guessed"
         case .broadcast: "broadcast"
+        case .portRange: "port-range"
         }
     }
 }
@@ -68,6 +72,9 @@ public struct Review: Sendable {
         !ftp.isData(place) && !reasons[place].contains { [.unanswered, .refused, .scanner, .addressConflict].contains($0) }
     }
 
+    /// A data connection of FTP.
+    public func isFileTransfer(_ place: Int) -> Bool { ftp.isData(place) }
+
     /// A device is new if it was first seen in the last so many days of at least three times as many.
     private static let newDays: UInt64 = 2
 
@@ -85,8 +92,9 @@ public struct Review: Sendable {
         for one in conversations {
             for address in [one.key.client, one.key.server] { firstSeen[address] = min(firstSeen[address] ?? .max, one.first) }
         }
+        let ranges = Self.ranges(conversations, ftp)
         let isLong = last > first && last - first >= 3 * Self.newDays * day
-        reasons = conversations.map { one in
+        reasons = conversations.enumerated().map { place, one in
             var reasons: [ReviewReason] = []
             if one.isToGroup {
                 if one.hourCount < 3 { reasons.append(.broadcast) }
@@ -106,8 +114,26 @@ public struct Review: Sendable {
             if let name = Self.risky[one.key.service.rawValue], one.key.ipProtocol == .tcp || one.key.ipProtocol == .udp { reasons.append(.risky(name)) }
             if days >= 7, one.days.count == 1 { reasons.append(.seenOnce) }
             if one.orientation == .guessed { reasons.append(.guessed) }
+            if ranges.contains(place) { reasons.append(.portRange) }
             return reasons
         }
+    }
+
+    /// Ports that stand for a range: so many between the same two, and each used so little.
+    private static let portsOfRange = 8
+
+    private static func ranges(_ conversations: [RecordedConversation], _ ftp: FTPData) -> Set<Int> {
+        struct Pair: Hashable {
+            var client: AddressWords
+            var server: AddressWords
+            var ipProtocol: IPProtocol
+        }
+        var pairs: [Pair: [Int]] = [:]
+        for (place, one) in conversations.enumerated()
+        where one.key.ipProtocol.hasPorts && one.key.service.rawValue >= 1024 && one.days.count <= 2 && one.connections <= 4 && !ftp.isData(place) {
+            pairs[Pair(client: one.key.client, server: one.key.server, ipProtocol: one.key.ipProtocol), default: []].append(place)
+        }
+        return Set(pairs.values.filter { $0.count >= portsOfRange }.joined())
     }
 
     /// Services that send without being answered, and did so again and again.

@@ -20,19 +20,23 @@ public struct DaemonConfiguration: Sendable {
     public var controlGroup: String?
     /// Takes the place of the bridge that answers on `controlSocket`.
     public var replaces: Bool
+    /// Directory of the history that traffic is recorded in; nil: nothing is.
+    public var state: String?
     /// Of the program, for reports.
     public var version: String
 
     public init(
         bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, controlGroup: String? = nil, replaces: Bool = false,
-        version: String
+        state: String? = nil, version: String
     ) {
         self.bridge = bridge
+        self.bridge.records = state != nil
         self.policyFile = policyFile
         self.mode = mode
         self.controlSocket = controlSocket
         self.controlGroup = controlGroup
         self.replaces = replaces
+        self.state = state
         self.version = version
     }
 }
@@ -63,6 +67,8 @@ public final class Daemon: @unchecked Sendable {
     private var nextExpiry: Int64?
     /// The latest end of a rule that was left out of it; should the clock go back behind that, it is compiled anew as well.
     private var lastExpiry: Int64?
+    /// Not before then.
+    private var expiryIsDue = ContinuousClock().now
     private var links: [String: LinkState] = [:]
     /// What was said of ports that somebody has changed.
     private var changes: Set<String> = []
@@ -74,6 +80,9 @@ public final class Daemon: @unchecked Sendable {
     private var latencies = LatencyHistory()
     private var identities = Identities()
     private var sightingsLost: UInt64 = 0
+    private var recording: Recording?
+    /// What was said of records that were lost, and when something may be said again, in seconds since the start.
+    private var recordsLost = (frames: UInt64(0), until: 0.0)
     /// Changes that may still be said in this minute, and when it ends; what comes besides stands in `status`.
     private var logAllowance = (left: logsPerMinute, until: 0.0)
     /// Seconds since the start.
@@ -92,6 +101,12 @@ public final class Daemon: @unchecked Sendable {
         defer { close(signals) }
         let policy = try load(configuration.policyFile, PolicyText.read(configuration.policyFile))
         let first = try build(policy, version: 1)
+        // Before anything is attached: a history that cannot be written must not be found out later.
+        let recording = try configuration.state.map {
+            try Recording(directory: $0, source: "inside \(configuration.bridge.inside), outside \(configuration.bridge.outside)", log: log)
+        }
+        // When the workers have ended.
+        defer { recording?.finish() }
         // Before anything is attached: a bridge that runs here must not be disturbed, unless it is to be replaced.
         var listener = configuration.replaces && ControlClient.isAnswering(configuration.controlSocket)
             ? nil : try ControlListener(configuration.controlSocket, group: configuration.controlGroup)
@@ -110,6 +125,7 @@ public final class Daemon: @unchecked Sendable {
         bridge.leaveProcessorsToWorkers()
         state.withLock {
             self.bridge = bridge
+            self.recording = recording
             live = policy
             flowPlan = policy.document.flows
             history.note(first.table.source.rules, names: first.ruleNames, first.marks)
@@ -127,6 +143,11 @@ public final class Daemon: @unchecked Sendable {
         if bridge.hasCrowdedProcessors { log.warning("workers share a processor: use fewer --queues or more --cpus") }
         for warning in policy.warnings { log.warning("\(warning)") }
         log.info("forwarding: policy \"\(policy.document.name)\" version 1, mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
+        if let recording {
+            recording.begin(bridge.trafficRings)
+            log.info("recording to \(recording.now.file)")
+        }
+        for warning in recordingWarnings(policy.document) { log.warning("\(warning)") }
         try Privileges.drop()
         ServiceManager.say("READY=1")
         loop(signals, listener!)
@@ -147,6 +168,14 @@ public final class Daemon: @unchecked Sendable {
     }
 
     private func mode(of document: PolicyDocument) -> Mode { configuration.mode ?? document.mode }
+
+    /// What a policy and what is recorded have to do with each other.
+    private func recordingWarnings(_ document: PolicyDocument) -> [String] {
+        if configuration.state == nil {
+            return mode(of: document) == .learn ? ["mode learn, but nothing is recorded: start the bridge with --state DIR"] : []
+        }
+        return document.failing.onlyKernel ? ["datapath = \"kernel\": what the kernel judges is not recorded"] : []
+    }
 
     // MARK: - Waiting
 
@@ -190,6 +219,7 @@ public final class Daemon: @unchecked Sendable {
                 sampleLatencies()
                 noteLinks()
                 noteIdentities()
+                noteLostRecords()
                 if let bridge { reportFailures(of: bridge, since: nil) }
             }
             // While this loop turns, and no worker is dead: what else there is to see stands in `status`.
@@ -213,6 +243,13 @@ public final class Daemon: @unchecked Sendable {
         }
         if lost > sightingsLost { log.warning("\(lost - sightingsLost) sightings of addresses were too many at once") }
         sightingsLost = lost
+    }
+
+    /// Says that the history has a gap, at most once a minute.
+    private func noteLostRecords() {
+        guard let now = recording?.now, now.lostFrames > recordsLost.frames, uptime >= recordsLost.until else { return }
+        log.warning("\(now.lostFrames - recordsLost.frames) frames are not recorded: too many flows at once")
+        recordsLost = (now.lostFrames, uptime + 60)
     }
 
     /// Says when a cable or a port comes or goes.
@@ -302,15 +339,15 @@ public final class Daemon: @unchecked Sendable {
         let now = Int64(Date().timeIntervalSince1970)
         let (isDue, wasEarly) = state.withLock {
             let wasEarly = lastExpiry.map { $0 > now } ?? false
-            guard wasEarly || nextExpiry.map({ $0 <= now }) ?? false else { return (false, false) }
-            // Tried again in a minute should it fail.
-            nextExpiry = now + 60
-            lastExpiry = nil
+            guard wasEarly || nextExpiry.map({ $0 <= now }) ?? false, expiryIsDue <= .now else { return (false, false) }
+            // Tried again in a minute should it fail; by a clock that nobody sets.
+            expiryIsDue = .now + .seconds(60)
             return (true, wasEarly)
         }
         guard isDue else { return }
         do {
             let report = try apply(nil)
+            state.withLock { expiryIsDue = .now }
             log.info("rules \(wasEarly ? "are back, the clock was set back" : "have expired"): version \(report.version), \(report.rules) rules")
         } catch {
             log.error("\(wasEarly ? "taking rules back that had expired" : "leaving expired rules out"): \(error)")
@@ -379,7 +416,7 @@ public final class Daemon: @unchecked Sendable {
             nextExpiry = built.nextExpiry
             appliedAt = ContinuousClock().now
             lastExpiry = built.lastExpiry
-            if newPolicy != nil { warnings += bridge.transmitWarnings + [bridge.recordWarning].compactMap(\.self) }
+            if newPolicy != nil { warnings += recordingWarnings(policy.document) + bridge.transmitWarnings + [bridge.recordWarning].compactMap(\.self) }
             return swap
         }
         // What reading and compiling needed goes back to the system: this process runs for months.
@@ -519,7 +556,7 @@ public final class Daemon: @unchecked Sendable {
                     ageSeconds: appliedAt.duration(to: now).milliseconds / 1000,
                     exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
                     networkPairs: table.statistics.networkPairs, tableBytes: table.bytes),
-                failing: live.document.failing, identities: identities, snapshot: snapshot, rules: live.document.rules.map {
+                failing: live.document.failing, identities: identities, recording: recording?.now, snapshot: snapshot, rules: live.document.rules.map {
                     StatusReport.Rule(
                         id: $0.id, mode: $0.isMonitored ? "monitor" : "enforce", frames: snapshot.ruleHits[$0.id] ?? 0)
                 },

@@ -185,6 +185,22 @@ public struct StatusReport: Codable, Sendable {
         }
     }
 
+    /// What is written down of the traffic.
+    public struct Recording: Codable, Sendable {
+        public var file: String
+        /// Taken from the workers since the start.
+        public var records: UInt64
+        /// Found no room on their way: so many frames are not in the history.
+        public var lostRecords: UInt64
+        public var lostFrames: UInt64
+        /// That the history and this process know.
+        public var conversations: Int
+        /// nil: not yet.
+        public var lastWritten: Date?
+        /// Why the last attempt to write failed; nil: it did not.
+        public var error: String?
+    }
+
     public struct Count: Codable, Sendable {
         public var frames: UInt64
         public var bytes: UInt64
@@ -256,6 +272,8 @@ public struct StatusReport: Codable, Sendable {
     /// nil: none are kept.
     public var flows: Flows?
     public var identities: Addresses
+    /// nil: nothing is recorded.
+    public var recording: Recording?
     public var rules: [Rule]
     public var workers: [Worker]
 }

@@ -16,13 +16,15 @@ public struct BridgeConfiguration: Sendable {
     public var idle: IdlePolicy
     /// One frame in so many is timed; 0: none.
     public var latencySample: Int
+    /// Whether traffic is recorded, for `trafficRings`.
+    public var records: Bool
 
     /// Rare enough to cost nothing (docs/performance.md), often enough for a percentile of a busy second.
     public static let usualLatencySample = 128
 
     public init(
         inside: String, outside: String, queues: Int? = nil, cpus: [Int] = [], idle: IdlePolicy = .hybrid,
-        latencySample: Int = BridgeConfiguration.usualLatencySample
+        latencySample: Int = BridgeConfiguration.usualLatencySample, records: Bool = false
     ) {
         self.inside = inside
         self.outside = outside
@@ -30,6 +32,7 @@ public struct BridgeConfiguration: Sendable {
         self.cpus = cpus
         self.idle = idle
         self.latencySample = latencySample
+        self.records = records
     }
 }
 
@@ -52,6 +55,8 @@ public final class Bridge {
     private var preparations: [PortPreparation] = []
     private var sockets: [[XSKSocket]] = []
     private var threads: [WorkerThread] = []
+    /// What the workers record, each in a ring of its own, for one reader. Their ends outlive the workers.
+    public private(set) var trafficRings: [TrafficRing] = []
     private let publisher: TablePublisher
     /// Marks the frames that the XDP programs have timed.
     private let latencyTag = UInt16.random(in: 1...UInt16.max)
@@ -216,6 +221,7 @@ public final class Bridge {
         for thread in threads {
             thread.rest(failing.onlyKernel)
             thread.setUnwatched(after: failing.unwatchedAfter)
+            thread.setDeadline(UInt64(failing.deadline) * 1_000_000)
             try thread.start()
         }
         program.setSampling(gap: configuration.latencySample, tag: latencyTag)
@@ -242,6 +248,7 @@ public final class Bridge {
         }
         for thread in threads {
             thread.setUnwatched(after: plan.unwatchedAfter)
+            thread.setDeadline(UInt64(plan.deadline) * 1_000_000)
             thread.rest(plan.onlyKernel)
         }
         program.setActions(plan.actions, deadline: plan.deadline, onlyKernel: plan.onlyKernel)
@@ -493,6 +500,7 @@ public final class Bridge {
             } catch {
                 failure = error
                 threads = []
+                trafficRings = []
                 sockets = []
                 socketPlaces = []
                 queueDescriptors = [[], []]
@@ -541,10 +549,13 @@ public final class Bridge {
                 i += 1
             }
         }
+        let trafficRing = configuration.records ? TrafficRing() : nil
+        loop.recorder = trafficRing.map { TrafficRecorder.allocate(ring: $0) }
         threads.append(
             try WorkerThread(
                 index: index, cpu: worker.cpu, idle: configuration.idle, worker: loop, published: published,
-                descriptors: own.map(\.descriptor), heartbeat: program.heartbeat(worker: index)))
+                descriptors: own.map(\.descriptor), heartbeat: program.heartbeat(worker: index), trafficRing: trafficRing))
+        if let trafficRing { trafficRings.append(trafficRing) }
         sockets.append(own)
         socketPlaces.append(
             worker.queues.enumerated().flatMap { port, queues in queues.map { (Side(rawValue: UInt8(port))!, $0) } })

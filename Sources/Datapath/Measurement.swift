@@ -64,8 +64,13 @@ public final class WorkerInMemory {
     public let base: UnsafeMutableRawPointer
     private let stamped = UnsafeMutablePointer<Counter>.allocate(capacity: 1)
 
-    /// - Parameter table: its rules are all named by their number.
-    public init(_ table: CompiledTable) throws {
+    private let recorder: TrafficRecorder?
+    private let trafficRing: TrafficRing?
+
+    /// - Parameters:
+    ///   - table: its rules are all named by their number.
+    ///   - records: as with `--state`; nobody takes the records.
+    public init(_ table: CompiledTable, records: Bool = false) throws {
         let frames = try FrameMemory(frameCount: Self.frameCount, frameSize: Self.frameSize)
         base = frames.base
         rings = [PlainRings(frames: Self.frameCount), PlainRings(frames: Self.frameCount)]
@@ -81,11 +86,14 @@ public final class WorkerInMemory {
                     rx: ring.rx.memory, tx: ring.tx.memory, fill: ring.fill.memory, completion: ring.completion.memory, descriptor: -1,
                     stamped: stamped))
         }
+        trafficRing = records ? TrafficRing() : nil
+        recorder = trafficRing.map { TrafficRecorder.allocate(ring: $0) }
         worker = .allocate(capacity: 1)
         worker.initialize(
             to: Worker(
                 index: 0, frames: frames, sockets: sockets, insideCount: 1, outsideCount: 1, published: published,
                 counters: .allocate(), latencyTag: 0x5EC1))
+        worker.pointee.recorder = recorder
         worker.pointee.prepare()
     }
 
@@ -96,6 +104,7 @@ public final class WorkerInMemory {
         counters.deallocate()
         latency.deallocate()
         sightings.deallocate()
+        recorder?.deallocate()
         for ring in rings { ring.deallocate() }
         stamped.deallocate()
     }

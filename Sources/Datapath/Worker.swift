@@ -37,6 +37,8 @@ struct Worker: ~Copyable {
     let counters: WorkerCounters
     let latency: LatencyRecorder
     let sightings = Sightings.allocate()
+    /// Takes what passes, and what does not; nil: nothing is recorded. Set before the first turn.
+    var recorder: TrafficRecorder?
     private let burst: Burst
     private let judgeMemory = JudgeMemory()
     private let scratch: JudgeScratch
@@ -129,6 +131,7 @@ struct Worker: ~Copyable {
     @inline(__always)
     mutating func tell(_ nanoseconds: UInt64) {
         clock.now = FlowTick(nanoseconds: nanoseconds)
+        if let recorder { recorder.tell(nanoseconds) }
         guard keepsFlows else { return }
         clock.graceBegan = flowView.graceBegan()
         flowView.sweep(sweepPosition, clock.now, flowScratch.counts)
@@ -136,18 +139,23 @@ struct Worker: ~Copyable {
         counters.set(flowScratch.counts.pointee)
     }
 
+    /// How long another worker's flows are waited for, ns.
+    mutating func setPatience(_ nanoseconds: UInt64) { clock.patience = nanoseconds }
+
     /// Nobody watched until now: for a while flows that are not known get the benefit of the doubt.
     mutating func beginGrace(_ nanoseconds: UInt64) {
         clock.now = FlowTick(nanoseconds: nanoseconds)
         clock.graceBegan = clock.now
+        if let recorder { recorder.tell(nanoseconds) }
         if keepsFlows { flowView.beginGrace(clock.now) }
     }
 
-    /// Forgets what is over in all of the table; before a sleep.
+    /// Forgets what is over in all of the table, and hands over what was recorded; before a sleep.
     mutating func sweepSome() {
+        recorder?.settle()
         guard keepsFlows else { return }
         for _ in 0..<min(flowView.pointee.bucketCount, 512) {
-            flowView.sweep(sweepPosition, clock.now, flowScratch.counts)
+            if !flowView.sweep(sweepPosition, clock.now, flowScratch.counts) { break }
             sweepPosition &+= 1
         }
         counters.set(flowScratch.counts.pointee)
@@ -166,7 +174,7 @@ struct Worker: ~Copyable {
             let frameCount = Int(available)
             let timed = judges ? judge(side, from, frameCount, burst.lengths, publication) : (count: 0, pickedUp: 0)
             sendWhole(from: side, from, frameCount, publication, judges)
-            finish(from, frameCount, descriptors: available, timed)
+            finish(side, from, frameCount, descriptors: available, timed, judges)
             return frameCount
         }
         return forwardChains(from: side, from, available, publication, judges)
@@ -186,7 +194,7 @@ struct Worker: ~Copyable {
         let timed = judges ? judge(side, from, frameCount, burst.firstLengths, publication) : (count: 0, pickedUp: 0)
         if !judges { for i in 0..<frameCount { burst.verdicts[i] = Verdict(rule: Verdict.noRule, cause: .none, isReply: false) } }
         transmit(from: side, from, frameCount, publication)
-        finish(from, frameCount, descriptors: UInt32(truncatingIfNeeded: descriptorCount), timed)
+        finish(side, from, frameCount, descriptors: UInt32(truncatingIfNeeded: descriptorCount), timed, judges)
         return frameCount
     }
 
@@ -216,9 +224,15 @@ struct Worker: ~Copyable {
     }
 
     @inline(__always)
-    private mutating func finish(_ from: Int, _ frameCount: Int, descriptors: UInt32, _ timed: (count: Int, pickedUp: UInt64)) {
+    private mutating func finish(
+        _ side: Side, _ from: Int, _ frameCount: Int, descriptors: UInt32, _ timed: (count: Int, pickedUp: UInt64), _ judges: Bool
+    ) {
         if timed.count > 0 {
             latency.record(socket: from, count: timed.count, pickedUp: timed.pickedUp, verdicts: burst.verdicts)
+        }
+        // Only now, when the frames are on their way: they stay where they are until a later turn has them back.
+        if judges, let recorder {
+            recorder.record(burst.frames, burst.headers, burst.lengths, burst.verdicts, count: frameCount, from: side)
         }
         sockets[from].rx.release(descriptors)
         sockets[from].filled &-= descriptors

@@ -22,6 +22,8 @@ private let emptyTurnsBeforeSleep = 4096
 private let mostTurnsPerCheck = 64
 /// The longest sleep, in milliseconds: bounds how stale a missed wake-up can be.
 private let longestSleep: Int32 = 500
+/// The longest sleep while something recorded waits to be handed over, in milliseconds.
+private let longestSleepWithRecords: Int32 = 50
 
 /// Runs one worker. Everything here is set before the thread starts, or atomic.
 final class WorkerThread: @unchecked Sendable {
@@ -30,6 +32,9 @@ final class WorkerThread: @unchecked Sendable {
     let counters: WorkerCounters
     let latency: LatencyRecorder
     let sightings: Sightings
+    private let recorder: TrafficRecorder?
+    /// Of the recorder, kept for it.
+    private let trafficRing: TrafficRing?
     /// Rings of each socket, inside ones first, to read from the control side.
     let occupancies: [RingOccupancy]
     let frameCount: Int
@@ -48,6 +53,8 @@ final class WorkerThread: @unchecked Sendable {
     private let isToRest = Atomic<Bool>(false)
     /// Silence after which others may have let frames pass, ns.
     private let unwatched = Atomic<UInt64>(.max)
+    /// Longest wait for another worker, ns.
+    private let patience = Atomic<UInt64>(5_000_000)
     private let threadID = Atomic<Int32>(0)
     private let pinError = Atomic<Int32>(0)
     private let confineError = Atomic<Int32>(-1)
@@ -55,7 +62,7 @@ final class WorkerThread: @unchecked Sendable {
 
     init(
         index: Int, cpu: Int, idle: IdlePolicy, worker: consuming Worker, published: PublishedTable,
-        descriptors: [Int32], heartbeat: Heartbeat
+        descriptors: [Int32], heartbeat: Heartbeat, trafficRing: TrafficRing? = nil
     ) throws(DatapathError) {
         self.index = index
         self.heartbeat = heartbeat
@@ -65,6 +72,8 @@ final class WorkerThread: @unchecked Sendable {
         counters = worker.counters
         latency = worker.latency
         sightings = worker.sightings
+        recorder = worker.recorder
+        self.trafficRing = trafficRing
         frameCount = worker.frames.frameCount
         umemBytes = worker.frames.byteCount
         usesHugePages = worker.frames.usesHugePages
@@ -90,6 +99,7 @@ final class WorkerThread: @unchecked Sendable {
         counters.deallocate()
         latency.deallocate()
         sightings.deallocate()
+        recorder?.deallocate()
     }
 
     /// Linux thread id, for /proc; 0 until it runs.
@@ -134,6 +144,9 @@ final class WorkerThread: @unchecked Sendable {
     /// - Parameter silence: ns after which frames pass without this worker; nil: they never do.
     func setUnwatched(after silence: UInt64?) { unwatched.store(silence ?? .max, ordering: .relaxed) }
 
+    /// - Parameter deadline: ns without a sign of life after which this worker counts as dead. A third of it may be waited.
+    func setDeadline(_ deadline: UInt64) { patience.store(min(deadline / 3, 100_000_000), ordering: .relaxed) }
+
     /// Has the thread leave its loop, or its sleep.
     private func lookUp() {
         stopped.pointee.store(true, ordering: .releasing)
@@ -174,6 +187,7 @@ final class WorkerThread: @unchecked Sendable {
             let rests = isToRest.load(ordering: .relaxed)
             let limit = idle == .sleep || rests ? 1 : idle == .spin ? Int.max : emptyTurnsBeforeSleep
             let now = beat()
+            worker.pointee.setPatience(patience.load(ordering: .relaxed))
             // The kernel has judged until now.
             if rested && !rests { worker.pointee.beginGrace(now) }
             rested = rests
@@ -183,9 +197,12 @@ final class WorkerThread: @unchecked Sendable {
             worker.pointee.sweepSome()
             counters.count(.sleeps)
             published.goOffline()
-            _ = beat()
+            let last = beat()
             heartbeat.fallAsleep()
-            _ = poll(&waiting, nfds_t(waiting.count), longestSleep)
+            // The same, should it happen just here.
+            let asleep = clinux_monotonic_coarse()
+            if asleep > last, asleep &- last > unwatched.load(ordering: .relaxed) { worker.pointee.beginGrace(asleep) }
+            _ = poll(&waiting, nfds_t(waiting.count), recorder?.holdsAny == true ? longestSleepWithRecords : longestSleep)
             if waiting[waiting.count - 1].revents != 0 {
                 var told: UInt64 = 0
                 _ = read(wake, &told, 8)
@@ -194,6 +211,7 @@ final class WorkerThread: @unchecked Sendable {
             published.goOnline()
             worker.pointee.retryStuckPorts()
         }
+        recorder?.finish()
         published.goOffline()
     }
 }

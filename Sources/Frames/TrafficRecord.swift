@@ -2,7 +2,7 @@
 //
 // A capture gives one for each frame, a worker one for each flow and moment. Fixed size, plain data.
 
-/// Frames of one direction of one flow. 80 bytes.
+/// Frames of one direction of one flow. 88 bytes.
 @frozen
 public struct TrafficRecord: BitwiseCopyable, Sendable {
     public var source: AddressWords
@@ -53,5 +53,30 @@ public struct TrafficRecord: BitwiseCopyable, Sendable {
         marks = headers.marks
         self.side = side
         cause = headers.cause
+    }
+    /// A sum of several frames.
+    @inlinable @inline(__always)
+    public init(
+        source: AddressWords, destination: AddressWords, first: UInt64, last: UInt64, bytes: UInt64, sourceMAC: MACAddress, frames: UInt32,
+        sourcePort: Port, destinationPort: Port, vlan: VLANID, etherType: EtherType, ipProtocol: IPProtocol, tcpFlags: TCPFlags,
+        form: FrameForm, marks: FrameMarks, side: Side?, cause: Cause
+    ) {
+        self.source = source
+        self.destination = destination
+        self.first = first
+        self.last = last
+        self.bytes = bytes
+        self.sourceMAC = sourceMAC
+        self.frames = frames
+        self.sourcePort = sourcePort
+        self.destinationPort = destinationPort
+        self.vlan = vlan
+        self.etherType = etherType
+        self.ipProtocol = ipProtocol
+        self.tcpFlags = tcpFlags
+        self.form = form
+        self.marks = marks
+        self.side = side
+        self.cause = cause
     }
 }

@@ -20,7 +20,7 @@ public struct BenchOptions: Sendable {
     public var version: String
 
     public init(
-        plan: BenchPlan, forwarders: [ForwarderID] = ForwarderID.allCases, replay: ReplayOptions? = nil, policyFile: String? = nil,
+        plan: BenchPlan, forwarders: [ForwarderID] = ForwarderID.usual, replay: ReplayOptions? = nil, policyFile: String? = nil,
         command: String, version: String
     ) {
         self.plan = plan

@@ -86,7 +86,7 @@ extension Forwarder {
     }
 }
 
-/// The ids and titles of every forwarder there is, in the order of reports.
+/// The ids of every forwarder there is, in the order of reports.
 public enum ForwarderID: String, CaseIterable, Sendable {
     case cable, bridge
     case bridgeNft = "bridge-nft"
@@ -95,6 +95,10 @@ public enum ForwarderID: String, CaseIterable, Sendable {
     case sekishoSpin = "sekisho-spin"
     case sekishoHybrid = "sekisho-hybrid"
     case sekishoKernel = "sekisho-kernel"
+    case sekishoRecording = "sekisho-recording"
+
+    /// Those that are compared if nobody says which: recording is compared with `sekishoHybrid` alone.
+    public static let usual = allCases.filter { $0 != .sekishoRecording }
 
     func make(_ context: ForwarderContext) -> any Forwarder {
         switch self {
@@ -108,6 +112,7 @@ public enum ForwarderID: String, CaseIterable, Sendable {
         case .sekishoSpin: SekishoBridge(idle: "spin", context)
         case .sekishoHybrid: SekishoBridge(idle: "hybrid", context)
         case .sekishoKernel: SekishoBridge(idle: "sleep", onlyKernel: true, context)
+        case .sekishoRecording: SekishoBridge(idle: "hybrid", records: true, context)
         }
     }
 }

@@ -32,7 +32,8 @@ public struct PacketQuestion: Sendable {
         self.side = side
     }
 
-    var headers: FrameHeaders {
+    /// As the parser would give them.
+    public var headers: FrameHeaders {
         var headers = FrameHeaders()
         headers.form = family == .ipv4 ? .ipv4 : .ipv6
         headers.etherType = family == .ipv4 ? .ipv4 : .ipv6

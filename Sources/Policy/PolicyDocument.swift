@@ -9,6 +9,7 @@ public struct PolicyDocument: Sendable {
     public var mode: Mode
     public var etherTypes: [EtherType]
     public var devices: [Device]
+    public var groups: [Group] = []
     public var rules: [Rule]
     public var failing = FailurePlan()
     public var flows = FlowPlan()
@@ -21,6 +22,12 @@ public struct PolicyDocument: Sendable {
         /// Where it is; nil: either side.
         public var side: Side?
         public var location: SourceLocation
+    }
+
+    /// Addresses under a name, those of groups inside it included.
+    public struct Group: Sendable {
+        public var name: String
+        public var addresses: [AddressPrefix]
     }
 
     /// One `[[allow]]`.

@@ -24,6 +24,7 @@ public struct PolicyReader {
     private var deviceOrder: [String] = []
     private var groupEntries: [String: (entry: TOMLEntry, members: [TOMLValue])] = [:]
     private var groups: [String: [AddressPrefix]] = [:]
+    private var groupOrder: [String] = []
     private var services: [String: [ServiceRange]] = [:]
     /// What rules ask of their flows if they do not say otherwise.
     private var flowOptions = FlowOptions()
@@ -77,6 +78,7 @@ public struct PolicyReader {
         let rules = table["allow"].map { readRules($0) } ?? []
         var document = PolicyDocument(
             name: name, mode: mode, etherTypes: etherTypes, devices: deviceOrder.compactMap { devices[$0] }, rules: rules)
+        document.groups = groupOrder.map { PolicyDocument.Group(name: $0, addresses: groups[$0] ?? []) }
         document.flows = flows
         if let value = table["on_failure"] { document.failing = readFailing(value) }
         if let value = table["datapath"] { document.failing.onlyKernel = readDatapath(value) }
@@ -378,6 +380,7 @@ public struct PolicyReader {
             }
             if members.isEmpty { diagnostics.error("group \"\(entry.key)\" is empty", at: entry.value.location) }
             groupEntries[entry.key] = (entry, members)
+            groupOrder.append(entry.key)
         }
         for entry in entries where groupEntries[entry.key] != nil { _ = group(entry.key, []) }
     }

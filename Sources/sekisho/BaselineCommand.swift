@@ -17,7 +17,15 @@ struct BaselineCommand: ParsableCommand {
         help: ArgumentHelp(
             "Write one HTML file for the browser: who talks to whom, how complete it is, what waits for a person and how to decide.", valueName: "file"))
     var html: String?
+    @Option(help: ArgumentHelp("What the proposed rule of this id rests on, to the last number.", valueName: "rule")) var why: String?
+    @Flag(help: "Show it again every ten seconds, until Ctrl-C.") var watch = false
     @Flag(help: "Print JSON.") var json = false
+
+    func validate() throws {
+        if watch, json || why != nil || html != nil { throw ValidationError("--watch is for people, and for everything") }
+        if why != nil, device != nil { throw ValidationError("--why and --device exclude each other") }
+        if why != nil, html != nil { throw ValidationError("--why and --html exclude each other") }
+    }
 
     struct Report: Encodable {
         struct Conversation: Encodable {
@@ -32,6 +40,8 @@ struct BaselineCommand: ParsableCommand {
             var connections: UInt64
             var answered: UInt64
             var refused: UInt64
+            /// Frames that did not pass, or would not have under enforce.
+            var denied: UInt64
             var frames: UInt64
             var bytes: UInt64
             var side_known: String
@@ -64,14 +74,26 @@ struct BaselineCommand: ParsableCommand {
 
     func run() throws {
         if let html { try OutputFile.check(html) }
-        let history = try options.history()
+        repeat {
+            let history = try options.history()
+            if watch, isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J", terminator: "") }
+            try show(history)
+            if watch {
+                try Output.finish()
+                sleep(10)
+            }
+        } while watch
+    }
+
+    private func show(_ history: History) throws {
+        let review = Review(history)
+        if let why { return try explain(why, history, review) }
         let address = try device.map { text in
             guard let prefix = WrittenAddress.network(text), prefix.isHost else {
                 throw ValidationError("\"\(text)\" is no IP address")
             }
             return prefix.words
         }
-        let review = Review(history)
         let chosen = history.conversations.indices.filter { place in
             address.map { history.conversations[place].key.client == $0 || history.conversations[place].key.server == $0 } ?? true
         }
@@ -97,6 +119,39 @@ struct BaselineCommand: ParsableCommand {
         try OutputFile.write(text.utf8, to: path)
         if page.omitted > 0 {
             Output.error("warning: \(path) shows \(BaselinePage.most) conversations; \(page.omitted) that failed or were rare are left out\n  → --device ADDRESS shows all of one")
+        }
+    }
+
+    /// A rule's evidence: conversations, and of each the days.
+    private func explain(_ id: String, _ history: History, _ review: Review) throws {
+        let proposal = Proposal(history, review, includesReview: true)
+        guard let rule = proposal.rules.first(where: { $0.id == id }) else {
+            let near = proposal.rules.map(\.id).filter { $0.contains(id) }.prefix(5)
+            Output.error(
+                "error: no rule \"\(id)\" would be proposed\n  → "
+                    + (near.isEmpty ? "sekisho propose --include-review --state \(options.state) shows the ids" : "did you mean \(near.joined(separator: ", "))?"))
+            throw Exit.failed
+        }
+        let conversations = rule.evidence.map { history.conversations[$0] }
+        if json {
+            return try Output.json(report(history, review, rule.evidence, Completeness(conversations, hours: history.hours)))
+        }
+        let count = conversations.reduce(0) { $0 + $1.connections }
+        print("\(id): \(conversations.count) conversation\(conversations.count == 1 ? "" : "s"), \(Output.grouped(count)) connections\(rule.reasons.isEmpty ? "" : "; waits for a person: " + rule.reasons.sorted().map(\.text).joined(separator: "; "))")
+        for one in conversations {
+            let services = ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written
+            print("\n\(one.key.client.written(one.key.family)) → \(one.key.server.written(one.key.family)) \(services); which side serves was \(one.orientation)")
+            if let rhythm = Rhythm([one]) { print("  \(rhythm.text), by the last \(one.intervals.values.count) of \(Output.grouped(one.intervals.count)) intervals") }
+            print(
+                Output.table(
+                    one.days.map { day in
+                        let hours = (0..<24).map { day.hours >> UInt32($0) & 1 == 1 ? "█" : "·" }.joined()
+                        return [
+                            String(Self.date(UInt64(max(0, day.day)) * 86_400_000_000_000).prefix(10)), hours, Output.grouped(UInt64(day.connections)),
+                            Output.grouped(UInt64(day.answered)), Output.grouped(UInt64(day.refused)), Output.grouped(day.framesOut), Output.grouped(day.framesIn),
+                            Output.grouped(UInt64(day.denied)),
+                        ]
+                    }, header: ["day (UTC)", "hours 0–23", "connections", "answered", "refused", "frames out", "in", "denied"], numbers: [2, 3, 4, 5, 6, 7]))
         }
     }
 
@@ -135,7 +190,7 @@ struct BaselineCommand: ParsableCommand {
                     client: one.key.client.written(one.key.family), server: one.key.server.written(one.key.family),
                     service: ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written, vlan: one.key.vlan.rawValue,
                     first: Self.date(one.first), last: Self.date(one.last), days: one.days.count, hours: one.hourCount,
-                    connections: one.connections, answered: one.answered, refused: one.refused, frames: one.frames,
+                    connections: one.connections, answered: one.answered, refused: one.refused, denied: one.denied, frames: one.frames,
                     bytes: one.bytesIn + one.bytesOut, side_known: "\(one.orientation)", period_seconds: period?.median,
                     period_spread: period?.spread, review: review.reasons[place].map(\.name))
             })
@@ -166,11 +221,11 @@ struct BaselineCommand: ParsableCommand {
             return [
                 one.key.client.written(one.key.family), one.key.server.written(one.key.family),
                 ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written + (one.key.vlan == .untagged ? "" : " vlan \(one.key.vlan.rawValue)"),
-                Output.grouped(one.connections), Output.grouped(one.frames), String(one.days.count), period,
+                Output.grouped(one.connections), Output.grouped(one.frames), one.denied == 0 ? "" : Output.grouped(one.denied), String(one.days.count), period,
                 review.reasons[place].map(\.name).joined(separator: ", "),
             ]
         }
-        print("\n" + Output.table(Array(rows.prefix(device == nil ? 40 : .max)), header: ["client", "server", "service", "connections", "frames", "days", "every", "look at"], numbers: [3, 4, 5]))
+        print("\n" + Output.table(Array(rows.prefix(device == nil ? 40 : .max)), header: ["client", "server", "service", "connections", "frames", "denied", "days", "every", "look at"], numbers: [3, 4, 5, 6]))
         if device == nil, rows.count > 40 { print("… and \(rows.count - 40) more: --json has them all, --device ADDRESS those of one") }
     }
 }

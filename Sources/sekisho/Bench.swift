@@ -121,7 +121,7 @@ struct BenchRunCommand: ParsableCommand {
     }
 
     private func chosen() throws -> [ForwarderID] {
-        guard let forwarders else { return ForwarderID.allCases }
+        guard let forwarders else { return ForwarderID.usual }
         let chosen = try forwarders.split(separator: ",").map { name in
             guard let id = ForwarderID(rawValue: name.trimmingCharacters(in: .whitespaces)) else {
                 throw ValidationError("--forwarders: \"\(name)\" is none of \(ForwarderID.allCases.map(\.rawValue).joined(separator: ", "))")

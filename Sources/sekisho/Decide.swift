@@ -135,7 +135,7 @@ struct Decisions: ParsableCommand {
             if one.first > 0 { what.append("from \(time(one.first))") }
             if one.last < UInt64(Int64.max) { what.append("until \(time(one.last))") }
             return Report(
-                id: one.id, at: format.string(from: Date(timeIntervalSince1970: Double(one.at))), verdict: one.verdict.rawValue, who: one.who, why: one.why,
+                id: one.id, at: format.string(from: Date(timeIntervalSince1970: Double(one.at))), verdict: one.verdict.rawValue, who: Output.printable(one.who), why: Output.printable(one.why),
                 what: what.joined(separator: ", "))
         }
         if json {

@@ -3,6 +3,7 @@ import Baseline
 import Captures
 import Foundation
 import Frames
+import Glibc
 
 struct Learn: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -14,6 +15,7 @@ struct Learn: ParsableCommand {
 
     @Argument(help: "Captures: pcap or pcapng.") var captures: [String]
     @Option(help: "State directory; made if it is not there.") var state: String
+    @Flag(help: "Learn captures again that were learnt before.") var again = false
 
     func validate() throws {
         if captures.isEmpty { throw ValidationError("give at least one capture") }
@@ -23,28 +25,72 @@ struct Learn: ParsableCommand {
         do throws(HistoryError) {
             let store = try HistoryStore(directory: state)
             for path in captures { try learn(path, store) }
-        } catch {
-            Output.error("error: \(error)")
-            throw Exit.failed
-        }
+        } catch { throw HistoryOptions.failed(error) }
     }
 
     private func learn(_ path: String, _ store: HistoryStore) throws(HistoryError) {
         let reader: CaptureReader
         do { reader = try CaptureReader(path) } catch { throw HistoryError(text: "\(error)") }
+        let digest = try Self.digest(path)
+        if !again, try store.hasSource(digest: digest) {
+            return print("\(path): learnt before; nothing is counted twice (--again to do so)")
+        }
         let learner = Learner()
         let source = try store.addSource(kind: "capture", name: path, digest: nil)
         var feeder = CaptureLearner(learner)
         var frames = 0
+        var last: UInt64 = 0, jumps = 0
+        let isTerminal = isatty(2) == 1
         while let frame = reader.next() {
-            feeder.add(frame.bytes, wireLength: frame.wireLength, at: UInt64(max(0, frame.seconds)) &* 1_000_000_000 &+ UInt64(frame.nanoseconds))
+            let time = frame.time
+            // A clock that was set, or files put together in the wrong order: each frame counts on its own day.
+            if time &+ 60_000_000_000 < last { jumps += 1 }
+            last = time
+            feeder.add(frame.bytes, wireLength: frame.wireLength, at: time)
             frames += 1
-            if frames % 4_000_000 == 0 { try store.write(learner, source: source) }
+            if frames % 8192 == 0, learner.waiting > 50_000 || frames % (1 << 20) == 0 {
+                feeder.flush()
+                try store.write(learner, source: source)
+                if isTerminal { FileHandle.standardError.write(Data("\r\(path): \(Output.grouped(UInt64(frames))) frames".utf8)) }
+            }
         }
+        if isTerminal, frames >= 1_000_000 { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
         feeder.flush()
         learner.finish()
         try store.write(learner, source: source)
+        // Only now: of one that was learnt in part, all may be learnt again.
+        try store.finishSource(source, digest: digest)
         if let warning = reader.warning { Output.error("warning: \(warning)") }
-        print("\(path): \(Output.grouped(learner.counts.frames)) frames, \(Output.grouped(UInt64(learner.count))) conversations")
+        if jumps > 0 { Output.error("warning: \(path): its clock goes back \(jumps) time\(jumps == 1 ? "" : "s"); days and hours are as it says") }
+        let counts = learner.counts
+        var text = "\(path): \(Output.grouped(counts.frames)) frames, \(Output.grouped(UInt64(learner.count))) conversations"
+        if counts.malformed > 0 { text += "; \(Output.grouped(counts.malformed)) malformed frames are not learnt from" }
+        if counts.overflow > 0 { text += "; \(Output.grouped(counts.overflow)) frames of scans are only counted" }
+        print(text)
+    }
+
+    /// Of the file's content; tells captures apart, and is no proof against a forger.
+    private static func digest(_ path: String) throws(HistoryError) -> String {
+        guard let file = FileHandle(forReadingAtPath: path) else { throw HistoryError(text: "reading the capture \(path) failed") }
+        defer { try? file.close() }
+        var a: UInt64 = 0xCBF2_9CE4_8422_2325, b: UInt64 = 0x9E37_79B9_7F4A_7C15, length: UInt64 = 0
+        while let data = try? file.read(upToCount: 1 << 20), !data.isEmpty {
+            length += UInt64(data.count)
+            data.withUnsafeBytes { bytes in
+                var at = 0
+                while at + 8 <= bytes.count {
+                    let word = bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+                    let product = (word ^ a).multipliedFullWidth(by: b | 1)
+                    a = product.low ^ product.high
+                    b = b &+ word ^ a
+                    at += 8
+                }
+                while at < bytes.count {
+                    a = (a ^ UInt64(bytes[at])) &* 0x100_0000_01B3
+                    at += 1
+                }
+            }
+        }
+        return String(length, radix: 16) + "-" + String(a, radix: 16) + String(b, radix: 16)
     }
 }

@@ -22,7 +22,8 @@ final class LogWriter: @unchecked Sendable {
     /// How long the end waits for what is not written, in milliseconds.
     private static let patience = 1000
 
-    func write(_ line: String) {
+    /// - Parameter isLast: said before the end; it waits whatever there is.
+    func write(_ line: String, isLast: Bool = false) {
         changed.lock()
         defer { changed.unlock() }
         // Not before: threads inherit which signals are blocked, and the daemon blocks them first.
@@ -30,7 +31,7 @@ final class LogWriter: @unchecked Sendable {
             hasThread = true
             Thread.detachNewThread { [self] in run() }
         }
-        guard bytes + line.utf8.count <= Self.mostBytes else {
+        guard isLast || bytes + line.utf8.count <= Self.mostBytes else {
             lost += 1
             reason = "nobody took them"
             return
@@ -44,7 +45,7 @@ final class LogWriter: @unchecked Sendable {
     func finish() {
         for _ in 0..<Self.patience / 5 {
             changed.lock()
-            let isDone = !isWriting && waiting.isEmpty
+            let isDone = !isWriting && waiting.isEmpty && lost == 0
             changed.unlock()
             if isDone { return }
             usleep(5000)
@@ -55,9 +56,12 @@ final class LogWriter: @unchecked Sendable {
         clinux_name_thread("sekisho-log")
         // It needs none.
         _ = clinux_keep_capabilities(0)
+        // The last write failed, maybe in the middle of a line.
+        var isBroken = false
         while true {
+            if isBroken { usleep(200_000) }
             changed.lock()
-            while waiting.isEmpty { changed.wait() }
+            while waiting.isEmpty && lost == 0 { changed.wait() }
             let lines = waiting
             (waiting, bytes, isWriting) = ([], 0, true)
             var (missing, why) = (lost, reason)
@@ -65,13 +69,15 @@ final class LogWriter: @unchecked Sendable {
             changed.unlock()
             // Off the workers' processors, once they have theirs.
             _ = clinux_follow_first_thread()
-            for line in lines {
-                let note = missing == 0 ? "" : "\(timestamp()) warning sekisho: \(missing) lines of the log are missing here: \(why)\n"
+            // That something is missing is said even if nothing follows.
+            for line in lines.isEmpty ? [""] : lines {
+                let note = missing == 0 ? "" : "\(isBroken ? "\n" : "")\(timestamp()) warning sekisho: \(missing) lines of the log are missing here: \(why)\n"
                 let code = writeAll(Array((note + line).utf8), to: STDERR_FILENO)
+                isBroken = code != 0
                 if code == 0 {
                     missing = 0
                 } else {
-                    missing += 1
+                    missing += line.isEmpty ? 0 : 1
                     why = "\(String(cString: clinux_errno_name(code))) (\(String(cString: strerror(code))))"
                 }
             }

@@ -43,6 +43,14 @@ enum Output {
         guard code == 0 else { throw OutputFile.failed("standard output", code) }
     }
 
+    /// Without what a terminal would take for an order.
+    static func printable(_ text: String) -> String {
+        String(String.UnicodeScalarView(text.unicodeScalars.map { scalar in
+            scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) || (0x202A...0x202E).contains(scalar.value) || (0x2066...0x2069).contains(scalar.value)
+                ? "\u{FFFD}" : scalar
+        }))
+    }
+
     /// Columns as wide as their widest cell; those in `numbers` are right-aligned.
     static func table(_ rows: [[String]], header: [String]? = nil, numbers: Set<Int> = [], indent: Int = 2) -> String {
         let all = (header.map { [$0] } ?? []) + rows

@@ -22,23 +22,40 @@ final class OutputFile {
 
     init(_ path: String) throws {
         self.path = path
-        var status = stat()
+        var status = stat(), own = stat()
         let isThere = stat(path, &status) == 0
         let kind = status.st_mode & S_IFMT
         if isThere, kind == S_IFDIR { throw Self.failed(path, EISDIR) }
-        if isThere, kind != S_IFREG {
-            (target, temporary) = (nil, "")
-            file = open(path, O_WRONLY | O_CLOEXEC)
+        // /dev/stdout: what was printed there before stays.
+        if isThere, let stream = [STDOUT_FILENO, STDERR_FILENO].first(where: {
+            fstat($0, &own) == 0 && own.st_dev == status.st_dev && own.st_ino == status.st_ino
+        }) {
+            (target, temporary, file) = (nil, "", dup(stream))
+        } else if isThere, kind != S_IFREG {
+            (target, temporary, file) = (nil, "", open(path, O_WRONLY | O_CLOEXEC))
         } else {
-            // The file that a link names is replaced, not the link.
-            let resolved = isThere ? realpath(path, nil) : nil
-            defer { free(resolved) }
-            let target = resolved.map { String(cString: $0) } ?? path
+            if isThere, access(path, W_OK) != 0 { throw Self.failed(path, errno) }
+            let target = try isThere ? Self.behindLinks(path) : path
             self.target = target
             temporary = "\(target).\(getpid()).tmp"
-            file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, isThere ? status.st_mode & 0o777 : 0o644)
+            file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+            // As the one it replaces, as far as that may be.
+            if file >= 0, isThere {
+                _ = fchown(file, status.st_uid, status.st_gid)
+                fchmod(file, status.st_mode & 0o777)
+            }
         }
         guard file >= 0 else { throw Self.failed(path, errno) }
+    }
+
+    /// The file that a link of ours or root's names is replaced; anybody else's link is.
+    private static func behindLinks(_ path: String) throws -> String {
+        var link = stat()
+        guard lstat(path, &link) == 0 else { throw failed(path, errno) }
+        guard link.st_mode & S_IFMT == S_IFLNK, link.st_uid == geteuid() || link.st_uid == 0 else { return path }
+        guard let resolved = realpath(path, nil) else { throw failed(path, errno) }
+        defer { free(resolved) }
+        return String(cString: resolved)
     }
 
     static func write(_ bytes: some Sequence<UInt8>, to path: String) throws {
@@ -49,6 +66,9 @@ final class OutputFile {
 
     /// What is known before anything is written: that it is no folder, and that there may be a file.
     static func check(_ path: String) throws {
+        var status = stat()
+        // A pipe or a device needs no room beside it.
+        if stat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG, status.st_mode & S_IFMT != S_IFDIR { return }
         let folder = (path as NSString).deletingLastPathComponent
         var isFolder: ObjCBool = false
         if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue {

@@ -24,7 +24,11 @@ struct Run: ParsableCommand {
     @Option(help: ArgumentHelp("Port towards the protected tools.", valueName: "port")) var inside: String
     @Option(help: ArgumentHelp("Port towards the rest of the plant.", valueName: "port")) var outside: String
     @Option(help: ArgumentHelp("Policy file (TOML).", valueName: "file")) var policy: String
-    @Option(help: "Mode, whatever the policy file says.") var mode: Mode?
+    @Option(help: "Mode, whatever the policy file says: learn (forward all, record; needs --state), monitor or enforce.") var mode: Mode?
+    @Option(help: ArgumentHelp(
+        "State directory, made if it is not there: what passes, and what does not, is recorded there, in every mode. See sekisho baseline.",
+        valueName: "directory"))
+    var state: String?
     @Option(help: "Workers, one for each queue pair; default: as many as both ports have queues and processors allow.")
     var queues: Int?
     @Option(help: ArgumentHelp("Processors of the workers, e.g. 2,3 or 2-5; default: the last ones.", valueName: "list"))
@@ -40,6 +44,7 @@ struct Run: ParsableCommand {
     @OptionGroup var socket: ControlOption
 
     func validate() throws {
+        if mode == .learn, state == nil { throw ValidationError("--mode learn needs a --state directory to record to") }
         guard (0...1_000_000).contains(latencySample) else { throw ValidationError("--latency-sample is 0 to 1000000") }
     }
 
@@ -54,16 +59,16 @@ struct Run: ParsableCommand {
                     inside: inside, outside: outside, queues: queues, cpus: cpus?.cpus ?? [], idle: idle,
                     latencySample: latencySample),
                 policyFile: policy, mode: mode, controlSocket: socket.control, controlGroup: controlGroup,
-                replaces: replace, version: Sekisho.configuration.version),
+                replaces: replace, state: state, version: Sekisho.configuration.version),
             log: Logger(label: "sekisho"))
         do {
             try daemon.run()
         } catch let failure as ControlFailure {
-            for line in failure.diagnostics { errors.write(line) }
-            errors.write("error: \(failure.message)")
+            for line in failure.diagnostics { errors.write(line, isLast: true) }
+            errors.write("error: \(failure.message)", isLast: true)
             throw Exit.failed
         } catch {
-            errors.write("error: \(error)")
+            errors.write("error: \(error)", isLast: true)
             throw Exit.failed
         }
     }

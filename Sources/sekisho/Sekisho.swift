@@ -16,8 +16,9 @@ struct Sekisho: ParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            Run.self, Detach.self, Apply.self, Status.self, Latency.self, Check.self, Explain.self, Simulate.self,
-            Learn.self, BaselineCommand.self, Propose.self, Approve.self, Reject.self, Forget.self, Decisions.self, PeriodCommand.self, Export.self, DoctorCommand.self, Bench.self,
+            Run.self, Detach.self, Apply.self, Status.self, Latency.self, Check.self, Explain.self, Simulate.self, Diff.self,
+            Learn.self, BaselineCommand.self, Propose.self, Approve.self, Reject.self, Forget.self, Decisions.self, PeriodCommand.self,
+            Export.self, DoctorCommand.self, Bench.self,
         ])
 
     static func main() {
@@ -33,5 +34,7 @@ enum Exit {
     static let failed = ExitCode(1)
     /// The answer is no: `check` found errors, `explain` says deny, `doctor` sees a problem.
     static let negative = ExitCode(1)
+    /// It could not be found out, where 1 is an answer, as with diff(1).
+    static let undecided = ExitCode(2)
     // 64 (EX_USAGE) is ArgumentParser's own for wrong arguments.
 }

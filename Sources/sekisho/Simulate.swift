@@ -16,7 +16,8 @@ struct Simulate: ParsableCommand {
             """)
 
     @Argument(help: "Policy file.") var policy: String
-    @Argument(help: "Captures.") var captures: [String]
+    @Argument(help: "Captures.") var captures: [String] = []
+    @Option(help: "State directory: the whole recorded history instead of captures.") var state: String?
     @Option(help: "Mode, whatever the policy file says.") var mode: Mode?
     @Option(help: ArgumentHelp("Write packet,timestamp,verdict,cause,rule for every frame.", valueName: "out.csv"))
     var verdicts: String?
@@ -38,7 +39,8 @@ struct Simulate: ParsableCommand {
     }
 
     func validate() throws {
-        if captures.isEmpty { throw ValidationError("give at least one capture") }
+        if captures.isEmpty == (state == nil) { throw ValidationError("give captures, or --state with what was learnt") }
+        if state != nil, verdicts != nil { throw ValidationError("--verdicts is about frames of captures") }
     }
 
     func run() throws {
@@ -51,6 +53,7 @@ struct Simulate: ParsableCommand {
             Output.error("error: \(error.text)")
             throw Exit.failed
         }
+        if let state { return try simulateHistory(state, table, document, compiled) }
         var simulation = Simulation(table, flows: document.flows)
         let csv = try verdicts.map { try VerdictFile($0, compiled.ruleNames) }
         var warnings: [String] = []

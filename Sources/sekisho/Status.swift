@@ -49,6 +49,16 @@ extension StatusReport.Judging {
     }
 }
 
+extension StatusReport.Recording {
+    var text: String {
+        var line = "  recording to \(file): \(Output.grouped(records)) records, \(Output.grouped(conversations)) conversations known, "
+        line += lastWritten.map { "written \(Output.duration(max(0, Date().timeIntervalSince($0)))) ago" } ?? "nothing written yet"
+        if lostFrames > 0 { line += Output.coloured(", \(Output.grouped(lostFrames)) frames not recorded", .red) }
+        if let error { line += Output.coloured("\n  ALARM: \(error)", .red) }
+        return line
+    }
+}
+
 extension StatusReport {
     /// For a person.
     var text: String {
@@ -91,6 +101,7 @@ extension StatusReport {
             if flows.refused > 0 { line += Output.coloured(", \(Output.grouped(flows.refused)) found no room", .red) }
             lines.append(line)
         }
+        if let recording { lines.append(recording.text) }
         if !identities.latest.isEmpty {
             lines.append(
                 Output.table(

@@ -188,14 +188,16 @@ func history(_ conversations: [RecordedConversation], days: Int) -> History {
     }
 
     @Test func aBudgetBuysFewerRulesAndSaysWhatItGave() {
-        // Nine tools of ten.
+        // All tools are asked by the host; an engineer has been at nine of ten, once each and on different days.
         let tools = (1...10).map { [10, 3, 1, UInt8($0)] as [UInt8] }
-        var all = tools.map { recorded(Talk.key(Talk.mes, $0, 5000), days: Array(0..<10)) }
-        all += tools.dropLast().map { recorded(Talk.key(Talk.laptop, $0, 5000), days: Array(0..<10)) }
-        let history = history(all, days: 10)
-        #expect(Proposal(history, Review(history)).rules.count == 2)
-        let bought = Proposal(history, Review(history), budget: 1)
-        #expect(bought.rules.count == 1 && bought.rules[0].unobserved == 1)
+        var all = tools.flatMap { tool in [5000, 80].map { recorded(Talk.key(Talk.mes, tool, $0), days: Array(0..<10)) } }
+        all += tools.dropLast().enumerated().map { recorded(Talk.key(Talk.laptop, $0.element, 7777), days: [$0.offset % 7]) }
+        var history = history(all, days: 10)
+        history.decisions = [Decision(at: 1, who: "a", why: "b", verdict: .approve)]
+        func engineer(_ proposal: Proposal) -> [ProposedRule] { proposal.rules.filter { $0.clients == [Talk.address(Talk.laptop)] } }
+        #expect(engineer(Proposal(history, Review(history))).map(\.servers.count) == [9])
+        let bought = engineer(Proposal(history, Review(history), budget: 1))
+        #expect(bought.map(\.servers.count) == [10] && bought[0].unobserved == 1)
     }
 
     @Test func whatIsSuspectWaits() {
@@ -212,6 +214,24 @@ func history(_ conversations: [RecordedConversation], days: Int) -> History {
         #expect(proposal.waiting.count == 62)
         let marked = Proposal(history, review, includesReview: true)
         #expect(marked.rules.count > 1 && marked.rules.dropFirst().allSatisfy { !$0.reasons.isEmpty })
+    }
+
+    @Test func manyPortsBetweenTwoAreARangeForAPerson() {
+        let all = (0..<20).map { recorded(Talk.key(Talk.mes, Talk.tool, UInt16(49_200 + 7 * $0)), days: [$0 % 10, ($0 + 1) % 10].sorted(), connections: 1) }
+        let history = history(all, days: 10)
+        let review = Review(history)
+        #expect(Proposal(history, review).rules.isEmpty)
+        let rules = Proposal(history, review, includesReview: true).rules
+        #expect(rules.count == 1 && rules[0].services.map(\.written) == ["tcp/49200-49333"] && rules[0].unobserved == 134 - 20)
+        #expect(rules[0].reasons.contains(.portRange))
+    }
+
+    @Test func dataConnectionsOfFTPComeWithTheirSession() {
+        var all = [recorded(Talk.key(Talk.mes, Talk.tool, 21), days: Array(0..<10))]
+        all += (0..<30).map { recorded(Talk.key(Talk.mes, Talk.tool, UInt16(50_000 + $0)), days: [$0 % 10], connections: 1) }
+        let history = history(all, days: 10)
+        let proposal = Proposal(history, Review(history))
+        #expect(proposal.rules.count == 1 && proposal.rules[0].hasFTPData && proposal.waiting.isEmpty)
     }
 
     @Test func theLastDecisionCounts() {

@@ -195,10 +195,10 @@ def test_side_narrows_where_the_client_is(bridge, network):
 
 
 @pytest.mark.parametrize("mode", ["monitor", "learn"])
-def test_without_enforcement_all_frames_pass_and_are_noted(bridge, network, mode):
+def test_without_enforcement_all_frames_pass_and_are_noted(bridge, network, folder, mode):
     """Why: the owner must see what enforcement would cost before it costs something."""
     net = network()
-    running = bridge(POLICY, "--mode", mode, net=net)
+    running = bridge(POLICY, "--mode", mode, *(("--state", folder / "state") if mode == "learn" else ()), net=net)
     frames = [padded(frame) for frame, _ in denied_frames()] + [padded(ether() / IP(**CLIENT) / REQUEST)]
     net.a.send(*frames)
     assert net.b.receive(len(frames)) == frames

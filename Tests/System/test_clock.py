@@ -86,7 +86,7 @@ def policy(reply_s=30, more=""):
     return f"""
 version = 1
 name = "clock"
-on_failure = "closed"
+on_failure = {{ deadline_ms = 2000 }}
 [state]
 reply_s = {reply_s}
 midstream = false

@@ -59,6 +59,8 @@ class Streams:
         self.net, self.sent, self.going = net, 0, True
         self.came = {1: {}, 2: {}}  # port -> number -> when
         self.twice = 0
+        # When each was sent, and when the receiver itself did not run: on a machine that others keep busy, either takes its time.
+        self.sent_at, self.pauses = [], []
         self.heads = {port: frame(port, 0)[:42] for port in (1, 2)}
         self.threads = [threading.Thread(target=target, daemon=True) for target in (self._send, self._receive)]
         for thread in self.threads:
@@ -66,13 +68,19 @@ class Streams:
 
     def _send(self):
         while self.going:
+            self.sent_at.append(time.monotonic())
             for port in (1, 2):
                 self.net.a.send(self.heads[port] + struct.pack(">Q", self.sent) + bytes(10))
             self.sent += 1
             time.sleep(0.001)
 
     def _receive(self):
+        last = time.monotonic()
         while self.going:
+            now = time.monotonic()
+            if now - last > 0.06:
+                self.pauses.append((last + 0.05, now))
+            last = now
             for got in self.net.b.receive(1, timeout=0.05):
                 if len(got) >= 52 and got[23] == 17:
                     number, = struct.unpack(">Q", got[42:50])
@@ -95,8 +103,15 @@ class Streams:
         return sorted(set(range(self.sent - 5)) - set(self.came[1]))
 
     def longest_gap(self):
-        times = sorted(self.came[1].values())
-        return max(b - a for a, b in zip(times, times[1:]))
+        """Of the wire: the time in which the sender or the receiver did not run is not its."""
+        longest = 0
+        came = sorted(self.came[1].items(), key=lambda one: one[1])
+        for (a, since), (b, until) in zip(came, came[1:]):
+            sent = self.sent_at[min(a, b):max(a, b) + 1]
+            own = sum(max(0, later - earlier - 0.005) for earlier, later in zip(sent, sent[1:]))
+            own += sum(min(until, end) - max(since, begin) for begin, end in self.pauses if begin < until and end > since)
+            longest = max(longest, until - since - own)
+        return longest
 
     def strangers(self, since=0.0):
         return sum(1 for when in self.came[2].values() if when > since)

@@ -38,6 +38,7 @@ class ManyStreams(Streams):
 
     def _send(self):
         while self.going:
+            self.sent_at.append(time.monotonic())
             for port in (1, 2):
                 head = self.heads[port]
                 self.net.a.send(head[:34] + struct.pack(">H", 4000 + self.sent % 16) + head[36:] + struct.pack(">Q", self.sent) + bytes(10))

@@ -9,21 +9,25 @@ final class SekishoBridge: Forwarder {
     let setting: String
     private let idle: String
     private let onlyKernel: Bool
+    private let records: Bool
     private let context: ForwarderContext
     private var process: Companion?
     let control: String
     /// Also `--latency-sample`; nil: the default.
     var sampling: String?
 
-    /// - Parameter onlyKernel: the policy asks for `datapath = "kernel"`, and the workers sleep.
-    init(idle: String, onlyKernel: Bool = false, _ context: ForwarderContext) {
+    /// - Parameters:
+    ///   - onlyKernel: the policy asks for `datapath = "kernel"`, and the workers sleep.
+    ///   - records: what passes is recorded.
+    init(idle: String, onlyKernel: Bool = false, records: Bool = false, _ context: ForwarderContext) {
         self.idle = idle
         self.onlyKernel = onlyKernel
+        self.records = records
         self.context = context
-        let name = onlyKernel ? "kernel" : idle
+        let name = onlyKernel ? "kernel" : records ? "recording" : idle
         id = "sekisho-\(name)"
         title = "Sekisho, \(name)"
-        setting = onlyKernel ? "datapath = \"kernel\"" : "--idle \(idle)"
+        setting = onlyKernel ? "datapath = \"kernel\"" : "--idle \(idle)" + (records ? " --state" : "")
         control = "\(context.folder)/\(name).sock"
     }
 
@@ -44,6 +48,7 @@ final class SekishoBridge: Forwarder {
         let command =
             ["ip", "netns", "exec", bed.forwarderNamespace, ownBinary(), "run", "--inside", Bed.inside, "--outside", Bed.outside]
             + ["--policy", try file(policy), "--control", control, "--idle", idle, "--cpus", "\(context.workerCPU)"]
+            + (records ? ["--state", "\(context.folder)/state"] : [])
             + (sampling.map { ["--latency-sample", $0] } ?? [])
         let process = try Companion(title, command, log: "\(context.folder)/\(id).log")
         self.process = process

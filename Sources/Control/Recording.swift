@@ -1,0 +1,239 @@
+// From the workers' traffic records to the history on disk.
+//
+//   rings ─ every 50 ms ─► in order of time ─► learner ─ every 750 ms ─► batch ─► another thread: one transaction
+//
+// Neither thread is waited for by anybody who forwards or answers. A disk that is slow or full holds up the writing only:
+// the learner goes on in memory that is bounded, and the batch that could not be written is written later.
+
+import Baseline
+import CLinux
+import Datapath
+import Foundation
+import Frames
+import Glibc
+import Logging
+
+/// How recording goes, for `status`.
+struct RecordingState: Sendable {
+    var file: String
+    /// Taken from the workers.
+    var records: UInt64 = 0
+    /// Records that found no room, and the frames in them.
+    var lostRecords: UInt64 = 0
+    var lostFrames: UInt64 = 0
+    var conversations = 0
+    var lastWritten: Date?
+    /// Why the last attempt to write failed; nil: it did not.
+    var error: String?
+}
+
+final class Recording: @unchecked Sendable {
+    // Unchecked: `changed` guards all that changes.
+    private let changed = NSCondition()
+    private let log: Logger
+    private let source: String
+    private var state: RecordingState
+    private var opening: Result<Void, HistoryError>?
+    /// nil: there is no bridge yet.
+    private var rings: [TrafficRing]?
+    private var isEnding = false
+    private var hasEnded = false
+    /// A batch to write; then, what came of it.
+    private var order: LearntBatch?
+    private var isWriting = false
+    private var written: [Int: Int64]?
+
+    /// Between looks into the rings, in seconds; and where one of them was a quarter full.
+    private static let pause = 0.05
+    private static let shortPause = 0.005
+    /// Between batches, in nanoseconds. With what waits before it, a process that is killed has lost a second at the most.
+    private static let batchInterval: UInt64 = 750_000_000
+    /// Records that wait for earlier ones of other workers. More are learnt from as they are.
+    private static let mostWaiting = 1 << 17
+    /// How long the end waits for the disk, in seconds.
+    private static let patience = 10.0
+
+    /// Opens the history, by a thread that has no privileges already: what could not be written later fails now.
+    ///
+    /// - Parameter source: what is learnt from, in words.
+    init(directory: String, source: String, log: Logger) throws(HistoryError) {
+        self.log = log
+        self.source = source
+        state = RecordingState(file: directory + "/history.sqlite")
+        Thread.detachNewThread { [self] in run(directory) }
+        changed.lock()
+        while opening == nil { changed.wait() }
+        let opening = opening!
+        changed.unlock()
+        try opening.get()
+    }
+
+    /// Begins to take what workers record.
+    func begin(_ rings: [TrafficRing]) { change { self.rings = rings } }
+
+    /// Takes the rest and writes it. The workers must have ended.
+    func finish() {
+        change { isEnding = true }
+        let end = Date(timeIntervalSinceNow: Self.patience)
+        changed.lock()
+        while !hasEnded, changed.wait(until: end) {}
+        if !hasEnded { log.error("recording: the disk takes nothing; the last of what was learnt is lost") }
+        changed.unlock()
+    }
+
+    var now: RecordingState {
+        changed.lock()
+        defer { changed.unlock() }
+        var state = state
+        for ring in rings ?? [] {
+            state.lostRecords += ring.lostRecords
+            state.lostFrames += ring.lostFrames
+        }
+        return state
+    }
+
+    private func change(_ body: () -> Void) {
+        changed.lock()
+        body()
+        changed.broadcast()
+        changed.unlock()
+    }
+
+    // MARK: - Learning
+
+    private func run(_ directory: String) {
+        clinux_name_thread("sekisho-record")
+        // Also of the thread that writes: it is started from here.
+        _ = clinux_keep_capabilities(0)
+        defer { change { hasEnded = true } }
+        let store: HistoryStore, learner = Learner()
+        do throws(HistoryError) {
+            store = try HistoryStore(directory: directory)
+            try store.teach(learner)
+            change {
+                state.conversations = learner.count
+                opening = .success(())
+            }
+        } catch {
+            return change { opening = .failure(error) }
+        }
+        changed.lock()
+        while rings == nil, !isEnding { changed.wait() }
+        let rings = rings
+        changed.unlock()
+        guard let rings else { return }
+        // Off the workers' processors, which are known by now.
+        _ = clinux_follow_first_thread()
+        Thread.detachNewThread { [self] in write(store) }
+        learn(rings, learner)
+        // The writer ends when it has nothing more to write.
+        changed.lock()
+        while isWriting || order != nil { changed.wait() }
+        changed.unlock()
+    }
+
+    private func learn(_ rings: [TrafficRing], _ learner: Learner) {
+        var waiting: [TrafficRecord] = []
+        var lastBatch = clinux_monotonic()
+        var pause = Self.pause
+        while true {
+            changed.lock()
+            if !isEnding { _ = changed.wait(until: Date(timeIntervalSinceNow: pause)) }
+            let isLast = isEnding
+            changed.unlock()
+            // Before the rings are read: what began until then is in them.
+            let settled = isLast ? .max : rings.map(\.settled).min() ?? .max
+            var taken = 0
+            pause = Self.pause
+            for ring in rings {
+                let count = ring.take(into: &waiting)
+                if count > ring.capacity / 4 { pause = Self.shortPause }
+                taken += count
+            }
+            learn(&waiting, until: waiting.count > Self.mostWaiting ? .max : settled, learner)
+            if isLast { learner.finish() }
+            let now = clinux_monotonic()
+            let isDue = isLast || now &- lastBatch >= Self.batchInterval
+            changed.lock()
+            state.records += UInt64(taken)
+            state.conversations = learner.count
+            // Its rows must be known before the next batch is made.
+            while isLast, isWriting || order != nil, written == nil { changed.wait() }
+            if let rows = written {
+                for (conversation, row) in rows { learner.setRow(conversation, row) }
+                written = nil
+            }
+            let isFree = !isWriting && order == nil
+            changed.unlock()
+            if isDue, isFree {
+                lastBatch = now
+                let batch = learner.takeBatch()
+                change { order = batch }
+            }
+            if isLast { return }
+        }
+    }
+
+    /// Learns what began until a moment, in order, and keeps the rest.
+    private func learn(_ waiting: inout [TrafficRecord], until moment: UInt64, _ learner: Learner) {
+        guard !waiting.isEmpty else { return }
+        waiting.sort { $0.first < $1.first }
+        let end = waiting.firstIndex { $0.first > moment } ?? waiting.count
+        // From the workers' clock to the calendar, as it is set now.
+        let offset = Self.calendar() &- clinux_monotonic()
+        for i in 0..<end {
+            var record = waiting[i]
+            record.first &+= offset
+            record.last &+= offset
+            learner.learn(record)
+        }
+        waiting.removeFirst(end)
+    }
+
+    private static func calendar() -> UInt64 {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+    }
+
+    // MARK: - Writing
+
+    private func write(_ store: HistoryStore) {
+        clinux_name_thread("sekisho-history")
+        var source: Int64?
+        while true {
+            changed.lock()
+            while order == nil {
+                if hasEnded { return changed.unlock() }
+                changed.wait()
+            }
+            let batch = order!
+            isWriting = true
+            changed.unlock()
+            do throws(HistoryError) {
+                if source == nil { source = try store.addSource(kind: "live", name: self.source, digest: nil) }
+                let rows = try store.write(batch, source: source!)
+                change {
+                    if state.error != nil { log.info("recording: written again to \(store.path)") }
+                    state.error = nil
+                    state.lastWritten = Date()
+                    (order, isWriting, written) = (nil, false, rows)
+                }
+            } catch {
+                var givesUp = false
+                change {
+                    if state.error == nil { log.error("recording: \(error); tried again every second, nothing is lost yet") }
+                    state.error = "\(error)"
+                    // At the end there is one attempt.
+                    givesUp = isEnding
+                    if givesUp { (order, written) = (nil, [:]) }
+                    isWriting = false
+                }
+                if givesUp { continue }
+                changed.lock()
+                if !isEnding { _ = changed.wait(until: Date(timeIntervalSinceNow: 1)) }
+                changed.unlock()
+            }
+        }
+    }
+}

@@ -51,7 +51,8 @@ let package = Package(
         .target(name: "Policy", dependencies: ["Frames", "Allowlist", "CTOML"], swiftSettings: swift),
         .target(
             name: "Baseline",
-            dependencies: ["Frames", "Allowlist", "Policy", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: swift),
+            dependencies: ["Frames", "Allowlist", "Policy", .product(name: "GRDB", package: "GRDB.swift")],
+            exclude: ["Page/baseline.html"], swiftSettings: swift, plugins: ["EmbedBPF"]),
         .target(
             name: "Control",
             dependencies: ["Datapath", "Policy", "Baseline", "CLinux", .product(name: "Logging", package: "swift-log")],

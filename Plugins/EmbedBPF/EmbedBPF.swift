@@ -9,6 +9,7 @@ struct EmbedBPF: BuildToolPlugin {
     /// What each target embeds: a file of the package, and the name of the enum it becomes.
     private static let sources: [String: [(file: String, name: String)]] = [
         "Datapath": [("BPF/sekisho_xdp.bpf.c", "EmbeddedXDPProgram")],
+        "Baseline": [("Sources/Baseline/Page/baseline.html", "EmbeddedBaselinePage")],
         "Measure": [
             ("BPF/bench_hosts.bpf.c", "EmbeddedBenchHosts"),
             ("Sources/Measure/Report/report.html", "EmbeddedReport"),

@@ -82,11 +82,7 @@ public struct Completeness: Sendable {
         let days = Set(hours.map { $0 / 24 })
         block = days.count >= 5 ? .day : .hour
         self.conversations = conversations.count
-        hoursOfWeek = Set(hours.map { hour in
-            let offset = zone.secondsFromGMT(for: Date(timeIntervalSince1970: Double(hour) * 3600))
-            // 1970 began on a Thursday.
-            return Int((hour + Int64(offset / 3600) + 72) % 168)
-        })
+        hoursOfWeek = Set(hours.map { Self.hourOfWeek($0, zone) })
         // Of a clock that jumped only what was really observed.
         spanDays = min(Double(days.count), hours.isEmpty ? 0 : Double(hours.last! - hours.first! + 1) / 24)
         // Blocks by their number, in order.
@@ -125,6 +121,14 @@ public struct Completeness: Sendable {
         (unseenShare, unseenBound) = Self.goodTuring(alone, inAll, rare: rare.sorted(), ahead: block == .day ? 7 : 24)
         surprisesBound = inAll.isEmpty ? 0 : unseenBound * inAll.reduce(0, +) / Double(inAll.count) * (block == .day ? 7 : 168)
         (expected, expectedBound) = Self.chao(once, twice, blocks)
+    }
+
+    /// - Parameter hour: since 1970.
+    /// - Returns: 0…167, Monday 0 o'clock first.
+    static func hourOfWeek(_ hour: Int64, _ zone: TimeZone) -> Int {
+        let offset = zone.secondsFromGMT(for: Date(timeIntervalSince1970: Double(hour) * 3600))
+        // 1970 began on a Thursday.
+        return Int((hour + Int64(offset / 3600) + 72) % 168)
     }
 
     /// - Parameters:

@@ -51,27 +51,15 @@ extension Proposal {
             line("addresses = [\(Self.quoted(device.address.written(device.family)))]")
             if let mac = device.mac { line("mac = [\(Self.quoted(Self.written(mac)))]") }
         }
-        // A set of devices that a rule names gets a name; several rules may share it.
-        var groups: [[AddressWords]: String] = [:]
-        var order: [[AddressWords]] = []
-        let roles = Dictionary(uniqueKeysWithValues: devices.map { ($0.address, $0.role) })
-        var counts: [String: Int] = [:]
-        for rule in rules {
-            for side in [rule.clients, rule.servers] where side.count > 1 && groups[side] == nil {
-                let kinds = Set(side.map { roles[$0] ?? .device })
-                let base = kinds.count == 1 ? kinds.first!.plural : "devices"
-                counts[base, default: 0] += 1
-                groups[side] = "\(base)-\(counts[base]!)"
-                order.append(side)
-            }
-        }
-        if !order.isEmpty {
+        let groups = groups
+        if !groups.isEmpty {
             line()
             line("[groups]")
-            for side in order { line("\(groups[side]!) = [\(side.map { Self.quoted(names[$0] ?? "") }.joined(separator: ", "))]") }
+            for (name, side) in groups { line("\(name) = [\(side.map { Self.quoted(names[$0] ?? "") }.joined(separator: ", "))]") }
         }
+        let groupNames = Dictionary(uniqueKeysWithValues: groups.map { ($0.members, $0.name) })
         func side(_ addresses: [AddressWords]) -> String {
-            addresses.count == 1 ? Self.quoted(names[addresses[0]] ?? addresses[0].written(.ipv4)) : Self.quoted(groups[addresses]!)
+            addresses.count == 1 ? Self.quoted(names[addresses[0]] ?? addresses[0].written(.ipv4)) : Self.quoted(groupNames[addresses]!)
         }
         for rule in rules {
             line()
@@ -87,6 +75,22 @@ extension Proposal {
             line("purpose = \(Self.quoted(rule.reasons.isEmpty ? "learnt" : "review"))")
         }
         return text
+    }
+
+    /// Sets of devices that rules name; several rules may share one.
+    public var groups: [(name: String, members: [AddressWords])] {
+        let roles = Dictionary(uniqueKeysWithValues: devices.map { ($0.address, $0.role) })
+        var groups: [(name: String, members: [AddressWords])] = []
+        var known: Set<[AddressWords]> = [], counts: [String: Int] = [:]
+        for rule in rules {
+            for side in [rule.clients, rule.servers] where side.count > 1 && known.insert(side).inserted {
+                let kinds = Set(side.map { roles[$0] ?? .device })
+                let base = kinds.count == 1 ? kinds.first!.plural : "devices"
+                counts[base, default: 0] += 1
+                groups.append(("\(base)-\(counts[base]!)", side))
+            }
+        }
+        return groups
     }
 
     /// What a rule rests on, in words.

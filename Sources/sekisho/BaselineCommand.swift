@@ -1,6 +1,7 @@
 import Allowlist
 import ArgumentParser
 import Baseline
+import Control
 import Foundation
 import Frames
 import Policy
@@ -12,13 +13,18 @@ struct BaselineCommand: ParsableCommand {
 
     @OptionGroup var options: HistoryOptions
     @Option(help: ArgumentHelp("Only conversations of this device.", valueName: "address")) var device: String?
+    @Option(
+        help: ArgumentHelp(
+            "Write one HTML file for the browser: who talks to whom, how complete it is, what waits for a person and how to decide.", valueName: "file"))
+    var html: String?
     @Option(help: ArgumentHelp("What the proposed rule of this id rests on, to the last number.", valueName: "rule")) var why: String?
     @Flag(help: "Show it again every ten seconds, until Ctrl-C.") var watch = false
     @Flag(help: "Print JSON.") var json = false
 
     func validate() throws {
-        if watch, json || why != nil { throw ValidationError("--watch is for people, and for everything") }
+        if watch, json || why != nil || html != nil { throw ValidationError("--watch is for people, and for everything") }
         if why != nil, device != nil { throw ValidationError("--why and --device exclude each other") }
+        if why != nil, html != nil { throw ValidationError("--why and --html exclude each other") }
     }
 
     struct Report: Encodable {
@@ -67,6 +73,7 @@ struct BaselineCommand: ParsableCommand {
     }
 
     func run() throws {
+        if let html { try OutputFile.check(html) }
         repeat {
             let history = try options.history()
             if watch, isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J", terminator: "") }
@@ -96,8 +103,23 @@ struct BaselineCommand: ParsableCommand {
         }
         let accepted = chosen.filter { review.isEvidence($0) }
         let complete = Completeness(accepted.map { history.conversations[$0] }, hours: history.hours)
-        if json { return try Output.json(report(history, review, chosen, complete)) }
-        show(history, review, chosen, complete)
+        if json { try Output.json(report(history, review, chosen, complete)) } else { show(history, review, chosen, complete) }
+        if let html { try write(history, review, chosen, to: html) }
+    }
+
+    private func write(_ history: History, _ review: Review, _ chosen: [Int], to path: String) throws {
+        // The commands on the page work from any directory.
+        let page = BaselinePage(
+            history, review, chosen: chosen, state: URL(fileURLWithPath: options.state).standardizedFileURL.path,
+            options: options.words + (device.map { ["--device \($0)"] } ?? []), version: Sekisho.configuration.version)
+        let text: String
+        do throws(HistoryError) {
+            text = try BaselinePage.html((try? MachineFormat.encoder(pretty: false).encode(page)) ?? Data())
+        } catch { throw HistoryOptions.failed(error) }
+        try OutputFile.write(text.utf8, to: path)
+        if page.omitted > 0 {
+            Output.error("warning: \(path) shows \(BaselinePage.most) conversations; \(page.omitted) that failed or were rare are left out\n  → --device ADDRESS shows all of one")
+        }
     }
 
     /// A rule's evidence: conversations, and of each the days.

@@ -14,6 +14,11 @@ struct HistoryOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Only times of this name; see 'sekisho period'. -NAME: all but those.", valueName: "name"))
     var period: String?
 
+    /// What narrows the history, as it was given.
+    var words: [String] {
+        [since.map { "--since \($0.text)" }, until.map { "--until \($0.text)" }, period.map { "--period=\($0)" }].compactMap { $0 }
+    }
+
     func store() throws -> HistoryStore {
         do throws(HistoryError) { return try HistoryStore(directory: state, mayMake: false) } catch { throw Self.failed(error) }
     }

@@ -30,9 +30,9 @@ struct Allowed {
     }
 
     func passes(_ record: TrafficRecord) -> Bool {
-        // ARP passes; its claims are bound as well.
-        guard record.form == .ipv4 || record.form == .ipv6 else { return record.etherType == .arp }
+        // What ARP claims is bound as well.
         if let mac = macs[record.source], mac != record.sourceMAC { return false }
+        guard record.form == .ipv4 || record.form == .ipv6 else { return record.etherType == .arp }
         let ipProtocol = record.ipProtocol.rawValue
         let mayAsk = !record.marks.contains(.neverForward), mayAnswer = !record.tcpFlags.opensConnection && !record.marks.contains(.neverReverse)
         let asks = Pair(client: record.source, server: record.destination, ipProtocol: ipProtocol)

@@ -31,10 +31,13 @@ struct FTPData: Sendable {
         }
         var data: [Int: [Int]] = [:], sessions: Set<Int> = []
         if !control.isEmpty {
-            // A port that somebody else asks for, too, is a service.
-            var clients: [Service: Set<AddressWords>] = [:]
-            for one in conversations where one.key.ipProtocol == .tcp && one.key.service.rawValue >= 1024 {
-                clients[Service(server: one.key.server, port: one.key.service), default: []].insert(one.key.client)
+            // A port that somebody without a session asks for, too, is a service.
+            var services: Set<Service> = []
+            for one in conversations where one.key.ipProtocol == .tcp && one.key.service.rawValue >= 1024 && one.isAnswered {
+                let (client, server) = (one.key.client, one.key.server)
+                if control[Pair(client: client, server: server)] == nil, control[Pair(client: server, server: client)] == nil {
+                    services.insert(Service(server: server, port: one.key.service))
+                }
             }
             var candidates: [Pair: [Int]] = [:]
             for (place, one) in conversations.enumerated() {
@@ -42,7 +45,7 @@ struct FTPData: Sendable {
                 // Passive: the client opens one more, above the well-known ports. Active: the server does, from port 20.
                 guard key.ipProtocol == .tcp, key.service.rawValue >= 1024, one.days.count <= 2, one.connections <= 4,
                     Review.risky[key.service.rawValue] == nil, !ServiceCatalogue.isKnown(key.ipProtocol, key.service),
-                    clients[Service(server: key.server, port: key.service)]!.count == 1
+                    !services.contains(Service(server: key.server, port: key.service))
                 else { continue }
                 for pair in [Pair(client: key.client, server: key.server), Pair(client: key.server, server: key.client)] where control[pair] != nil {
                     candidates[pair, default: []].append(place)

@@ -274,10 +274,11 @@ public struct Proposal: Sendable {
     }
 
     private static func devices(_ history: History, _ used: Set<AddressWords>, _ accepted: [Int]) -> [Device] {
-        var macs: [AddressWords: Set<MACAddress>] = [:]
+        var macs: [AddressWords: [MACAddress: (first: UInt64, last: UInt64)]] = [:]
         var owners: [MACAddress: Set<AddressWords>] = [:]
         for one in history.addresses {
-            macs[one.address.address, default: []].insert(one.address.mac)
+            let old = macs[one.address.address]?[one.address.mac] ?? (.max, 0)
+            macs[one.address.address, default: [:]][one.address.mac] = (min(old.first, one.first), max(old.last, one.last))
             owners[one.address.mac, default: []].insert(one.address.address)
         }
         let roles = Role.all(history, accepted)
@@ -294,9 +295,13 @@ public struct Proposal: Sendable {
             let isGroup = Learner.isGroup(address, family == .ipv6 ? .ipv6 : .ipv4)
             var name = isGroup ? "group-\(suffix)" : "\(role.rawValue)-\(suffix)"
             while !taken.insert(name).inserted { name += "-2" }
-            let own = macs[address] ?? []
+            // Whoever came first, unless it was gone before the next one came: a device that was replaced, not one that was impersonated.
+            var own: (mac: MACAddress, last: UInt64)?
+            for (mac, seen) in (macs[address] ?? [:]).sorted(by: { $0.value.first < $1.value.first }) where own == nil || seen.first > own!.last {
+                own = (mac, seen.last)
+            }
             // Several addresses behind one: a router's, or a device's own; nothing is bound then but what is sure.
-            let mac = own.count == 1 && owners[own.first!]!.count == 1 && !isGroup ? own.first : nil
+            let mac = own.flatMap { owners[$0.mac]!.count == 1 && !isGroup ? $0.mac : nil }
             return Device(name: name, address: address, family: family, mac: mac, role: isGroup ? .device : role)
         }
     }

@@ -238,6 +238,24 @@ func history(_ conversations: [RecordedConversation], days: Int) -> History {
         #expect(Set(proposal.waiting.map { history.conversations[$0.conversation].key.service.rawValue }) == [5000, 3389])
     }
 
+    @Test func anAddressIsBoundToWhoHadItFirst() {
+        func used(_ mac: UInt64, _ first: UInt64, _ last: UInt64) -> RecordedAddress {
+            RecordedAddress(
+                address: LearntAddress(address: Talk.address(Talk.mes), family: .ipv4, vlan: .untagged, mac: MACAddress(rawValue: mac), side: nil), first: first,
+                last: last)
+        }
+        func bound(_ uses: [RecordedAddress]) -> UInt64? {
+            var made = history([recorded(Talk.key(Talk.mes, Talk.tool, 5000), days: Array(0..<10))], days: 10)
+            made.addresses = uses
+            made.decisions = [Decision(at: 2_000_000_000, who: "a", why: "b", verdict: .approve)]
+            return Proposal(made, Review(made)).devices.first { $0.address == Talk.address(Talk.mes) }?.mac?.rawValue
+        }
+        #expect(bound([used(1, 10, 90)]) == 1)
+        // Impersonated; and replaced.
+        #expect(bound([used(2, 50, 60), used(1, 10, 90)]) == 1)
+        #expect(bound([used(1, 10, 40), used(2, 50, 90)]) == 2)
+    }
+
     @Test func theLastDecisionCounts() {
         var made = history([recorded(Talk.key(Talk.mes, Talk.tool, 3389), days: Array(0..<10))], days: 10)
         #expect(Proposal(made, Review(made)).rules.isEmpty)

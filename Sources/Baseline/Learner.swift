@@ -186,8 +186,8 @@ public final class Learner {
     }
 
     private func meet(_ record: TrafficRecord) {
-        // What was denied may have been forged.
-        if record.source == .zero || record.cause != .none { return }
+        // What breaks a binding is forged.
+        if record.source == .zero || record.cause == .addressBinding || record.cause == .wrongSide { return }
         let address = LearntAddress(
             address: record.source, family: record.form == .ipv6 ? .ipv6 : .ipv4, vlan: record.vlan, mac: record.sourceMAC, side: record.side)
         if addresses.count >= Self.mostAddresses, addresses[address] == nil { return }
@@ -258,10 +258,10 @@ public final class Learner {
     @inline(__always)
     private func answer(_ one: UnsafeMutablePointer<Connection>, _ record: TrafficRecord, _ isTCP: Bool) {
         if one.pointee.isAnswered, !one.pointee.awaitsAnswer { return }
-        // A refusal is no answer, nor what did not pass, nor what came unasked, or by the wire of who asked: anybody can send that.
+        // A refusal is no answer, nor what came unasked, or by the wire of who asked: anybody can send that.
         if isTCP, record.tcpFlags.contains(.rst) { return }
         let client = one.pointee.client
-        guard record.cause == .none, client == 0 ? one.pointee.seen.0 : one.pointee.seen.1,
+        guard client == 0 ? one.pointee.seen.0 : one.pointee.seen.1,
             one.pointee.sides.0 == 0 || one.pointee.sides.0 != one.pointee.sides.1
         else { return }
         if !isTCP || record.tcpFlags.contains(.psh) { one.pointee.awaitsAnswer = false }
@@ -311,7 +311,7 @@ public final class Learner {
         let (servesSecond, orientation) = ServiceEvidence.servesSecond(evidence[0], evidence[1])
         one.pointee.client = servesSecond ? opener : other
         one.pointee.orientation = orientation
-        guard one.pointee.seen.0, one.pointee.seen.1, one.pointee.denied == 0, one.pointee.sides.0 == 0 || one.pointee.sides.0 != one.pointee.sides.1
+        guard one.pointee.seen.0, one.pointee.seen.1, one.pointee.sides.0 == 0 || one.pointee.sides.0 != one.pointee.sides.1
         else { return }
         one.pointee.isAnswered = true
         enter(one)

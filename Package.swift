@@ -68,7 +68,7 @@ let package = Package(
             ],
             swiftSettings: swift),
 
-        // The C twin of the packet path (Bench/README.md): what is compared with it does not come with the bridge.
+        // The C twin of the packet path (docs/performance.md): what is compared with it does not come with the bridge.
         .target(name: "CTwin", path: "Bench/CTwin", cSettings: [.unsafeFlags(["-O3"], .when(configuration: .release))]),
         .executableTarget(
             name: "c-forwarder", dependencies: ["CTwin"], path: "Bench/c-forwarder", linkerSettings: [.linkedLibrary("bpf")]),
@@ -82,7 +82,7 @@ let package = Package(
         .executableTarget(
             name: "fab-traffic", dependencies: ["FabTraffic", "Frames"], path: "Bench/fab-traffic", swiftSettings: swift),
         .executableTarget(
-            name: "learning", dependencies: ["Baseline", "FabTraffic", "Captures", "Frames", "Allowlist", "Policy"], path: "Bench/Learning",
+            name: "learning", dependencies: ["Baseline", "FabTraffic", "Captures", "Frames", "Allowlist"], path: "Bench/Learning",
             swiftSettings: swift),
 
         // Builds BPF/ with the toolchain's clang and embeds the object.

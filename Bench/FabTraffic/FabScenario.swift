@@ -78,8 +78,6 @@ public struct FabScenario: Sendable {
 
     /// A bay.
     public static var small: FabScenario { FabScenario(tools: 10) }
-    /// A few bays, ten minutes in a record.
-    public static var medium: FabScenario { FabScenario(tools: 100) }
     /// A fab, an hour in a record.
     public static var large: FabScenario { FabScenario(tools: 1000) }
 

@@ -14,10 +14,8 @@ struct Fabs {
     private static let learnt = 14 * 24
 
     struct Outcome {
-        var records: UInt64 = 0
         var connections: UInt64 = 0
         var deniedConnections: UInt64 = 0
-        var deniedRecords: UInt64 = 0
         var malicious: UInt64 = 0
         var maliciousPassed: UInt64 = 0
         var byLabel: [String: (seen: UInt64, passed: UInt64)] = [:]
@@ -55,7 +53,6 @@ struct Fabs {
         var days: [LearntDay] = []
         var worm: Set<ConversationKey> = []
         let (_, learning) = timed {
-            var hour = 0
             fab.runHours(0..<Self.learnt) { records in
                 for one in records {
                     learner.learn(one.record)
@@ -66,7 +63,6 @@ struct Fabs {
                                 ipProtocol: one.record.ipProtocol, family: .ipv4))
                     }
                 }
-                hour += 1
                 days += learner.drain()
             }
             learner.finish()
@@ -77,8 +73,8 @@ struct Fabs {
             let review = Review(made)
             return (made, review, Proposal(made, review))
         }
-        let accepted = made.conversations.indices.filter { review.isEvidence($0) }
-        let complete = Completeness(accepted.map { made.conversations[$0] }, hours: made.hours, zone: TimeZone(secondsFromGMT: 0)!)
+        let complete = Completeness(
+            made, review, made.conversations.indices, Completeness.ObservedTime(made.hours, zone: TimeZone(secondsFromGMT: 0)!))
         // A person knows the plant: approves what waits and is right, and nothing else.
         var approved = made
         for (place, _) in proposal.waiting {
@@ -89,7 +85,7 @@ struct Fabs {
                 approved.decisions.append(
                     Decision(
                         at: .max, who: "truth", why: "", verdict: .approve, clients: AddressPrefix(family: .ipv4, words: key.client, length: 32),
-                        servers: AddressPrefix(family: .ipv4, words: key.server, length: 32), service: ServiceRange(key.ipProtocol, key.service, key.service)))
+                        servers: AddressPrefix(family: .ipv4, words: key.server, length: 32), service: key.range))
             }
         }
         let person = Proposal(approved, review)
@@ -112,8 +108,6 @@ struct Fabs {
                     outcome.byLabel["\(one.label)"] = (old.seen + 1, old.passed + (passes ? 1 : 0))
                     continue
                 }
-                outcome.records += 1
-                if !passes { outcome.deniedRecords += 1 }
                 // A connection is its first request.
                 guard record.form == .ipv4, record.ipProtocol == .tcp ? record.tcpFlags.opensConnection : !record.marks.contains(.neverForward) else { continue }
                 let isRequest = record.ipProtocol == .tcp || fab.truth.rule(
@@ -138,13 +132,13 @@ struct Fabs {
                 }
             }
         }
-        report(fab, learner, made, review, proposal, complete, outcome, worm, variants, unseen, learning, proposing)
+        report(fab, learner, made, proposal, complete, outcome, worm, variants, unseen, learning, proposing)
         let actual = outcome.connections == 0 ? 0 : Double(unseen) / Double(outcome.connections)
         return actual <= complete.unseenBound
     }
 
     private func report(
-        _ fab: FabTraffic, _ learner: Learner, _ made: History, _ review: Review, _ proposal: Proposal, _ complete: Completeness, _ outcome: Outcome,
+        _ fab: FabTraffic, _ learner: Learner, _ made: History, _ proposal: Proposal, _ complete: Completeness, _ outcome: Outcome,
         _ worm: Set<ConversationKey>, _ variants: [(String, Proposal)], _ unseen: UInt64, _ learning: Double, _ proposing: Double
     ) {
         let frames = learner.counts.frames

@@ -48,7 +48,7 @@ func history(_ learner: Learner, _ days: [LearntDay]) -> History {
     var hours: Set<Int64> = []
     let conversations = all.enumerated().map { number, item in
         let days = item.value.days.values.sorted { $0.day < $1.day }
-        for day in days { for hour in 0..<Int64(24) where day.hours >> UInt32(hour) & 1 == 1 { hours.insert(Int64(day.day) * 24 + hour) } }
+        for day in days { hours.formUnion(day.hourNumbers) }
         return RecordedConversation(
             row: Int64(number), key: item.key, orientation: item.value.orientation, intervals: Intervals(), days: days)
     }

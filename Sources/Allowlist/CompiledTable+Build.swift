@@ -58,7 +58,7 @@ extension CompiledTable {
             bindings4: bindings4, bindings6: bindings6, boundMACs: boundMACs,
             hasBindings: !source.bindings.isEmpty, hasSides: source.bindings.contains { $0.side != nil && !$0.macs.isEmpty },
             flowRules: memory.copy(flowRules), expecting: memory.copy(expecting), expectingCount: expecting.count,
-            holdsWindows: source.rules.contains { $0.flows.isStrict || !$0.flows.picksUp },
+            holdsWindows: flowRules.contains { $0.followsWindows },
             fullPasses: source.fullPasses)
         let table = CompiledTable(
             view, memory: memory, source: source,

@@ -88,7 +88,6 @@ struct FlowSide: BitwiseCopyable, Equatable {
     let rawValue: UInt8
 
     @inline(__always) init(rawValue: UInt8) { self.rawValue = rawValue }
-    @inline(__always) static var unknown: FlowSide { FlowSide(rawValue: 0) }
     /// - Parameter side: nil: a capture does not say.
     @inline(__always) init(_ side: Side?) { rawValue = side == nil ? 0 : side == .inside ? 1 : 2 }
 

@@ -1,4 +1,4 @@
-// Where flows are kept: fixed memory, nothing that grows, nothing that waits.
+// Where flows are kept: fixed memory, nothing that grows, and no wait that is not bounded.
 //
 //               block 0               block 1
 //     locks     ┌───────────────────┬───────────────────┬─
@@ -226,9 +226,9 @@ struct FlowPlace: BitwiseCopyable {
     }
 
     /// A slot for a new flow: a free one in the emptier bucket, else one whose flow is over or can move to its other bucket,
-    /// else the oldest tentative one.
+    /// else the oldest tentative one, else the oldest of an earlier policy.
     ///
-    /// - Returns: its entry, to be written at once; nil if every flow in both buckets is established.
+    /// - Returns: its entry, to be written at once; nil if every flow in both buckets is established under this policy.
     @inline(never)
     func makeRoom(_ now: FlowTick, version: UInt32, _ counts: UnsafeMutablePointer<FlowCounts>) -> FlowSlot? {
         let free = (

@@ -348,6 +348,16 @@ struct Flow {
         return false
     }
 
+    /// Of a frame that the rules do not know, and so nobody has looked who sends it.
+    @inline(__always)
+    private func breaksBindings(_ verdict: UnsafeMutablePointer<Verdict>) -> Bool {
+        guard table.pointee.hasBindings else { return false }
+        let cause = breach(table, frame, headers, from ?? .inside)
+        if cause == .none { return false }
+        verdict.pointee.cause = cause
+        return true
+    }
+
     /// Another worker keeps the block: its processor was taken from it. What would pass whatever is known of its flow passes now;
     /// what hangs on that does not, and comes again.
     @inline(never)
@@ -466,10 +476,8 @@ struct Flow {
             return rule.pointee.isStrict && !quotesSentSegment(entry) && !isExcused(entry) ? .icmpErrorUntracked : .none
         }
         // About a request: it was asked from where the error goes; about a reply: the client complains, who has asked from here.
-        let request =
-            isReply
-            ? (side == FlowSide(.outside) ? entry.half(receiver).pointee.limit : entry.half(receiver).pointee.end)
-            : lastRequest(entry, of: sender, answeredFrom: side)
+        let request = isReply
+            ? lastRequest(entry, of: receiver, answeredFrom: FlowSide(from?.other)) : lastRequest(entry, of: sender, answeredFrom: side)
         return isRecent(request, rule) ? .none : .icmpErrorUntracked
     }
 
@@ -512,13 +520,7 @@ struct Flow {
         guard let entry = place.find(key), !entry.isOver(clock.now),
             entry.pointee.version == UInt32(truncatingIfNeeded: table.pointee.version)
         else { return }
-        // The rules do not know it, and so nobody has looked who sends it.
-        if entry.side(0).isOther(side) { return }
-        let breach = breach(table, frame, headers, from ?? .inside)
-        if breach != .none {
-            verdict.pointee.cause = breach
-            return
-        }
+        if entry.side(0).isOther(side) || breaksBindings(verdict) { return }
         let fragment = headers.pointee.fragment
         let next = entry.half(0)
         guard fragment.start >= Int(next.pointee.end) else {
@@ -565,12 +567,7 @@ struct Flow {
     /// A TCP segment that no rule allows: passes if it opens, or belongs to, a data connection of an FTP session.
     @inline(never)
     func expected(_ verdict: UnsafeMutablePointer<Verdict>) {
-        // The rules do not know it, and so nobody has looked who sends it.
-        let breach = breach(table, frame, headers, from ?? .inside)
-        if breach != .none {
-            verdict.pointee.cause = breach
-            return
-        }
+        if breaksBindings(verdict) { return }
         if headers.pointee.tcpFlags.opensConnection {
             guard let number = companionsRule() else { return }
             let rule = table.pointee.flowRules + number

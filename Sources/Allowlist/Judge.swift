@@ -317,12 +317,6 @@ extension UnsafeRawPointer {
     }
 
     @inline(__always)
-    fileprivate func loadMAC(_ offset: Int) -> MACAddress {
-        let high = UInt16(bigEndian: loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-        return MACAddress(rawValue: UInt64(high) << 32 | UInt64(loadWord32(offset &+ 2)))
-    }
-
-    @inline(__always)
     fileprivate func loadIPv6(_ offset: Int) -> AddressWords {
         AddressWords(
             high: UInt64(bigEndian: loadUnaligned(fromByteOffset: offset, as: UInt64.self)),

@@ -24,8 +24,8 @@ struct HashSeed: Sendable, BitwiseCopyable {
     }
 }
 
-@inline(__always)
-func mum(_ a: UInt64, _ b: UInt64) -> UInt64 {
+@inlinable @inline(__always)
+public func mum(_ a: UInt64, _ b: UInt64) -> UInt64 {
     let product = a.multipliedFullWidth(by: b)
     return product.high ^ product.low
 }

@@ -171,10 +171,7 @@ public struct BaselinePage: Encodable, Sendable {
         _ history: History, _ review: Review, chosen: [Int], state: String, options: [String], version: String, created: Date = Date(),
         zone: TimeZone = .current, most: Int = BaselinePage.most
     ) {
-        let formatter = DateFormatter()
-        formatter.locale = Locale(identifier: "en_US_POSIX")
-        formatter.timeZone = zone
-        formatter.dateFormat = "yyyy-MM-dd HH:mm"
+        let formatter = plantTime(zone)
         func date(_ nanoseconds: UInt64) -> String { formatter.string(from: Date(timeIntervalSince1970: Double(nanoseconds) / 1e9)) }
         self.created = formatter.string(from: created)
         sekishoVersion = version
@@ -187,13 +184,11 @@ public struct BaselinePage: Encodable, Sendable {
         var places = chosen
         if places.count > most {
             // A scan must not push out what is learnt.
-            places.sort { a, b in
-                let (one, other) = (history.conversations[a], history.conversations[b])
-                let (isEvidence, otherIsEvidence) = (review.isEvidence(a), review.isEvidence(b))
-                if isEvidence != otherIsEvidence { return isEvidence }
-                return one.connections != other.connections ? one.connections > other.connections : a < b
+            let ranked = places.map { (place: $0, isEvidence: review.isEvidence($0), connections: history.conversations[$0].connections) }.sorted { a, b in
+                if a.isEvidence != b.isEvidence { return a.isEvidence }
+                return a.connections != b.connections ? a.connections > b.connections : a.place < b.place
             }
-            places = places.prefix(most).sorted()
+            places = ranked.prefix(most).map(\.place).sorted()
         }
         omitted = chosen.count - places.count
 
@@ -204,31 +199,24 @@ public struct BaselinePage: Encodable, Sendable {
         decisions = history.decisions.map {
             Decided(id: $0.id, at: date(UInt64(max(0, $0.at)) * 1_000_000_000), verdict: $0.verdict.rawValue, who: $0.who, why: $0.why)
         }
-        let evidence = chosen.filter { review.isEvidence($0) }
-        let completeness = Completeness(evidence.map { history.conversations[$0] }, hours: history.hours, zone: zone)
+        let time = Completeness.ObservedTime(history.hours, zone: zone)
+        let completeness = Completeness(history, review, chosen, time)
         complete = Complete(completeness)
         curve = Self.curve(completeness, history.hours, formatter)
 
         var week = WeekPatterns(zone)
         observed = week.counts(history.hours.reduce(into: [:]) { $0[Int32($1 / 24), default: 0] |= 1 << UInt32($1 % 24) })
 
-        // Devices, in order of their addresses.
-        var ofDevice: [AddressWords: (family: IPFamily, places: [Int])] = [:]
-        for place in places {
-            let key = history.conversations[place].key
-            for address in Set([key.client, key.server]) { ofDevice[address, default: (key.family, [])].places.append(place) }
-        }
-        let addresses = ofDevice.keys.sorted()
+        let byDevice = history.byDevice(places)
         var numbers: [AddressWords: Int] = [:]
-        for (number, address) in addresses.enumerated() { numbers[address] = number }
+        for (number, one) in byDevice.enumerated() { numbers[one.address] = number }
         let named = Dictionary(uniqueKeysWithValues: proposal.devices.map { ($0.address, $0) })
         // Whoever is in no rule is what its answered conversations make it.
         let roles = Role.all(history, history.conversations.indices.filter { review.isEvidence($0) })
         var macs: [AddressWords: Set<UInt64>] = [:]
         for one in history.addresses { macs[one.address.address, default: []].insert(one.address.mac.rawValue) }
-        devices = addresses.map { address in
-            let (family, places) = ofDevice[address]!
-            let isGroup = Learner.isGroup(address, family == .ipv6 ? .ipv6 : .ipv4)
+        devices = byDevice.map { address, family, places in
+            let isGroup = address.isGroup(family)
             let days = places.reduce(into: [Int32: UInt32]()) { hours, place in
                 for day in history.conversations[place].days { hours[day.day, default: 0] |= day.hours }
             }
@@ -236,8 +224,7 @@ public struct BaselinePage: Encodable, Sendable {
                 address: address.written(family), name: named[address]?.name,
                 role: isGroup ? "multicast" : (named[address]?.role ?? roles[address] ?? .device).rawValue,
                 mac: (macs[address] ?? []).sorted().prefix(8).map { MACAddress(rawValue: $0).written }, week: week.pattern(days),
-                complete: Complete(
-                    Completeness(places.filter { review.isEvidence($0) }.map { history.conversations[$0] }, hours: history.hours, zone: zone)))
+                complete: Complete(Completeness(history, review, places, time)))
         }
         groups = proposal.groups.compactMap { name, members in
             let members = members.compactMap { numbers[$0] }
@@ -259,11 +246,11 @@ public struct BaselinePage: Encodable, Sendable {
         var catalogue = KnownServices()
         conversations = places.map { place in
             let one = history.conversations[place], key = one.key
-            let service = ServiceRange(key.ipProtocol, key.service, key.service)
+            let service = key.range
             return Conversation(
                 client: numbers[key.client]!, server: numbers[key.server]!, service: service.written, known: catalogue.name(service),
                 vlan: key.vlan.rawValue, state: states[place], isFtpData: review.ftp.isData(place), rule: ruleOf[place],
-                decision: history.decisions.last { $0.verdict != .forget && $0.covers(key) }?.id, connections: one.connections, answered: one.answered,
+                decision: history.lastWord(key)?.id, connections: one.connections, answered: one.answered,
                 refused: one.refused, frames: one.frames, bytes: one.bytesIn + one.bytesOut, days: one.days.count, hours: one.hourCount,
                 first: date(one.first), last: date(one.last), sideKnown: "\(one.orientation)", rhythm: Rhythm([one])?.text,
                 review: review.reasons[place].map { Reason(name: $0.name, text: $0.text) },
@@ -276,18 +263,9 @@ public struct BaselinePage: Encodable, Sendable {
         var states = [State](repeating: .proposed, count: history.conversations.count)
         for one in proposal.waiting { states[one.conversation] = .waiting }
         for place in proposal.rejected { states[place] = .rejected }
-        struct Pair: Hashable {
-            var one: AddressWords
-            var other: AddressWords
-        }
         // Data connections of FTP go where their session goes.
-        var sessions: [Pair: State] = [:]
-        for (place, one) in history.conversations.enumerated() where one.key.ipProtocol == .tcp && one.key.service.rawValue == 21 {
-            sessions[Pair(one: one.key.client, other: one.key.server)] = states[place]
-        }
-        for (place, one) in history.conversations.enumerated() where review.ftp.isData(place) && states[place] == .proposed {
-            let key = one.key
-            states[place] = sessions[Pair(one: key.client, other: key.server)] ?? sessions[Pair(one: key.server, other: key.client)] ?? .proposed
+        for place in states.indices where states[place] == .proposed {
+            if let session = review.ftp.sessions(of: place).last { states[place] = states[session] }
         }
         return states
     }

@@ -74,22 +74,42 @@ public struct Completeness: Sendable {
         return share < 0.000_01 ? "< 0.001 %" : String(format: share < 0.001 ? "%.3f %%" : share < 0.1 ? "%.2f %%" : "%.0f %%", share * 100)
     }
 
-    /// - Parameters:
-    ///   - conversations: those that are asked about.
-    ///   - hours: since 1970, in which anything was observed at all.
-    ///   - zone: of the plant, for shifts and weekdays.
-    public init(_ conversations: [RecordedConversation], hours: [Int64], zone: TimeZone = .current) {
-        let days = Set(hours.map { $0 / 24 })
-        block = days.count >= 5 ? .day : .hour
+    /// When anything was observed at all: the same for every device.
+    public struct ObservedTime: Sendable {
+        let block: Block
+        /// Of each block, by its number since 1970: which it is.
+        let places: [Int64: Int]
+        let hoursOfWeek: Set<Int>
+        let spanDays: Double
+
+        /// - Parameters:
+        ///   - hours: since 1970, in order.
+        ///   - zone: of the plant, for shifts and weekdays.
+        public init(_ hours: [Int64], zone: TimeZone = .current) {
+            let days = Set(hours.map { $0 / 24 })
+            block = days.count >= 5 ? .day : .hour
+            hoursOfWeek = Set(hours.map { Completeness.hourOfWeek($0, zone) })
+            // Of a clock that jumped only what was really observed.
+            spanDays = min(Double(days.count), hours.isEmpty ? 0 : Double(hours.last! - hours.first! + 1) / 24)
+            var places: [Int64: Int] = [:]
+            for (place, name) in (block == .day ? days.sorted() : hours).enumerated() { places[name] = place }
+            self.places = places
+        }
+    }
+
+    /// Of what says something about what is normal, among these conversations.
+    public init(_ history: History, _ review: Review, _ places: some Sequence<Int>, _ time: ObservedTime) {
+        self.init(places.filter { review.isEvidence($0) }.map { history.conversations[$0] }, time)
+    }
+
+    /// - Parameter conversations: those that are asked about.
+    public init(_ conversations: [RecordedConversation], _ time: ObservedTime) {
+        block = time.block
+        blocks = time.places.count
+        hoursOfWeek = time.hoursOfWeek
+        spanDays = time.spanDays
         self.conversations = conversations.count
-        hoursOfWeek = Set(hours.map { Self.hourOfWeek($0, zone) })
-        // Of a clock that jumped only what was really observed.
-        spanDays = min(Double(days.count), hours.isEmpty ? 0 : Double(hours.last! - hours.first! + 1) / 24)
-        // Blocks by their number, in order.
-        let order = (block == .day ? days.sorted() : hours)
-        blocks = order.count
-        var places: [Int64: Int] = [:]
-        for (place, name) in order.enumerated() { places[name] = place }
+        let places = time.places
         var inAll = [Double](repeating: 0, count: blocks), alone = inAll
         var newByBlock = [Int](repeating: 0, count: blocks)
         var once = 0, twice = 0
@@ -101,8 +121,8 @@ public struct Completeness: Sendable {
                     // A session that lives for days opens nothing on most of them, and would be cut all the same.
                     if let place = places[Int64(day.day)] { seen.append((place, Double(max(1, day.connections)))) }
                 } else {
-                    for hour in 0..<24 where day.hours >> UInt32(hour) & 1 == 1 {
-                        if let place = places[Int64(day.day) * 24 + Int64(hour)] { seen.append((place, 1)) }
+                    for hour in day.hourNumbers {
+                        if let place = places[hour] { seen.append((place, 1)) }
                     }
                 }
             }

@@ -4,7 +4,7 @@
 
 import Frames
 
-/// Both directions of one flow, the lesser endpoint first. 152 bytes.
+/// Both directions of one flow, the lesser endpoint first. 120 bytes.
 struct Connection: BitwiseCopyable {
     var lesser: AddressWords
     var greater: AddressWords
@@ -36,6 +36,12 @@ struct Connection: BitwiseCopyable {
     var isAnswered: Bool
     /// The last frame was the client's request: what follows is not a new one.
     var awaitsAnswer: Bool
+
+    /// FIN, RST.
+    static let endingFlags: UInt8 = TCPFlags.fin.rawValue | TCPFlags.rst.rawValue
+
+    /// Its ends send by different ports of the bridge, as far as that is known.
+    var isByTwoWires: Bool { sides.0 == 0 || sides.0 != sides.1 }
 
     @inline(__always) var isFree: Bool { last == 0 }
     @inline(__always) var ipProtocol: IPProtocol { IPProtocol(rawValue: UInt8(truncatingIfNeeded: tail >> 48)) }
@@ -71,8 +77,6 @@ struct ConnectionTable: ~Copyable {
     }
 
     deinit { slots.deallocate() }
-
-    var bytes: Int { capacity * MemoryLayout<Connection>.stride }
 
     subscript(_ index: Int) -> UnsafeMutablePointer<Connection> { slots + index }
 

@@ -47,6 +47,15 @@ public struct ConversationDay: BitwiseCopyable, Sendable, Equatable {
 }
 
 extension ConversationDay {
+    /// Hours since 1970 in which it was seen.
+    public var hourNumbers: [Int64] { (0..<24).filter { hours >> UInt32($0) & 1 == 1 }.map { Int64(day) * 24 + Int64($0) } }
+
+    /// Something of it lies between these, ns since 1970.
+    mutating func widen(_ from: UInt64, _ to: UInt64) {
+        if first == 0 || from < first { first = from }
+        if to > last { last = to }
+    }
+
     /// Two parts of one day.
     public func adding(_ other: ConversationDay) -> ConversationDay {
         ConversationDay(
@@ -63,13 +72,11 @@ public struct Intervals: Sendable, Equatable {
     public var values: [Float] = []
     /// Of all there were.
     public var count: UInt64 = 0
-    var next = 0
 
     public init() {}
 
     mutating func add(_ seconds: Float) {
-        if values.count < Self.most { values.append(seconds) } else { values[next] = seconds }
-        next = (next + 1) % Self.most
+        if values.count < Self.most { values.append(seconds) } else { values[Int(count % UInt64(Self.most))] = seconds }
         count += 1
     }
 }

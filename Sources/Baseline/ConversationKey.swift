@@ -22,6 +22,9 @@ public struct ConversationKey: Hashable, BitwiseCopyable, Sendable {
         self.family = family
     }
 
+    /// What it is for, as rules have it.
+    public var range: ServiceRange { ServiceRange(ipProtocol, service, service) }
+
     /// All but the addresses.
     var tail: UInt64 {
         UInt64(service.rawValue) | UInt64(vlan.rawValue) << 16 | UInt64(ipProtocol.rawValue) << 32 | UInt64(family == .ipv6 ? 6 : 4) << 40
@@ -40,6 +43,26 @@ public enum Orientation: UInt8, Sendable, Comparable, CaseIterable, BitwiseCopya
     public static func < (a: Orientation, b: Orientation) -> Bool { a.rawValue < b.rawValue }
 }
 
+/// Two that have to do with each other.
+struct AddressPair: Hashable {
+    var client: AddressWords
+    var server: AddressWords
+
+    init(_ client: AddressWords, _ server: AddressWords) {
+        self.client = client
+        self.server = server
+    }
+
+    var swapped: AddressPair { AddressPair(server, client) }
+}
+
+extension AddressWords {
+    /// A broadcast to the whole network, or a multicast address. (A subnet's broadcast address is not known from outside.)
+    func isGroup(_ family: IPFamily) -> Bool {
+        family == .ipv6 ? high >> 56 == 0xFF : low >> 28 == 0xE || low == 0xFFFF_FFFF
+    }
+}
+
 /// Secret words, so that nobody can choose traffic that collides.
 struct Scramble: BitwiseCopyable {
     let a = UInt64.random(in: .min ... .max) | 1
@@ -47,12 +70,6 @@ struct Scramble: BitwiseCopyable {
 
     @inline(__always)
     func hash(_ x: AddressWords, _ y: AddressWords, _ tail: UInt64) -> UInt64 {
-        Self.mum(Self.mum(x.high ^ y.low ^ a, x.low &+ tail ^ b) ^ y.high ^ tail, y.low ^ a)
-    }
-
-    @inline(__always)
-    private static func mum(_ a: UInt64, _ b: UInt64) -> UInt64 {
-        let product = a.multipliedFullWidth(by: b)
-        return product.high ^ product.low
+        mum(mum(x.high ^ y.low ^ a, x.low &+ tail ^ b) ^ y.high ^ tail, y.low ^ a)
     }
 }

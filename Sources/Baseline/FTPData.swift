@@ -9,11 +9,6 @@ struct FTPData: Sendable {
     private let data: [Int: [Int]]
     private let sessions: Set<Int>
 
-    private struct Pair: Hashable {
-        var client: AddressWords
-        var server: AddressWords
-    }
-
     private struct Service: Hashable {
         var server: AddressWords
         var port: Port
@@ -24,10 +19,10 @@ struct FTPData: Sendable {
 
     /// - Parameter chosen: places of sessions that may have data connections; nil: whatever is answered on FTP's port.
     init(_ conversations: [RecordedConversation], sessions chosen: Set<Int>? = nil) {
-        var control: [Pair: [Int]] = [:]
+        var control: [AddressPair: [Int]] = [:]
         for (place, one) in conversations.enumerated()
         where chosen?.contains(place) ?? (one.key.ipProtocol == .tcp && one.key.service.rawValue == 21 && one.isAnswered) {
-            control[Pair(client: one.key.client, server: one.key.server), default: []].append(place)
+            control[AddressPair(one.key.client, one.key.server), default: []].append(place)
         }
         var data: [Int: [Int]] = [:], sessions: Set<Int> = []
         if !control.isEmpty {
@@ -35,11 +30,12 @@ struct FTPData: Sendable {
             var services: Set<Service> = []
             for one in conversations where one.key.ipProtocol == .tcp && one.key.service.rawValue >= 1024 && one.isAnswered {
                 let (client, server) = (one.key.client, one.key.server)
-                if control[Pair(client: client, server: server)] == nil, control[Pair(client: server, server: client)] == nil {
+                let pair = AddressPair(client, server)
+                if control[pair] == nil, control[pair.swapped] == nil {
                     services.insert(Service(server: server, port: one.key.service))
                 }
             }
-            var candidates: [Pair: [Int]] = [:]
+            var candidates: [AddressPair: [Int]] = [:]
             for (place, one) in conversations.enumerated() {
                 let key = one.key
                 // Passive: the client opens one more, above the well-known ports. Active: the server does, from port 20.
@@ -47,7 +43,8 @@ struct FTPData: Sendable {
                     Review.risky[key.service.rawValue] == nil, !ServiceCatalogue.isKnown(key.ipProtocol, key.service),
                     !services.contains(Service(server: key.server, port: key.service))
                 else { continue }
-                for pair in [Pair(client: key.client, server: key.server), Pair(client: key.server, server: key.client)] where control[pair] != nil {
+                let own = AddressPair(key.client, key.server)
+                for pair in [own, own.swapped] where control[pair] != nil {
                     candidates[pair, default: []].append(place)
                 }
             }
@@ -62,7 +59,9 @@ struct FTPData: Sendable {
 
     func isData(_ place: Int) -> Bool { data[place] != nil }
     /// Whether one of its sessions is among these.
-    func isData(_ place: Int, besides accepted: Set<Int>) -> Bool { data[place]?.contains { accepted.contains($0) } ?? false }
+    func isData(_ place: Int, besides accepted: Set<Int>) -> Bool { sessions(of: place).contains { accepted.contains($0) } }
+    /// Of a data connection: places of its sessions.
+    func sessions(of place: Int) -> [Int] { data[place] ?? [] }
     /// Whether data connections were seen beside this session.
     func hasData(_ place: Int) -> Bool { sessions.contains(place) }
 }

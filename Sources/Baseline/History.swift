@@ -39,7 +39,7 @@ public struct RecordedConversation: Sendable {
     /// Hours in which it was seen.
     public var hourCount: Int { days.reduce(0) { $0 + $1.hours.nonzeroBitCount } }
     /// Whoever is asked never says anything to one that is all or many.
-    public var isToGroup: Bool { Learner.isGroup(key.server, key.family == .ipv6 ? .ipv6 : .ipv4) }
+    public var isToGroup: Bool { key.server.isGroup(key.family) }
     public var isAnswered: Bool { answered > 0 }
 }
 
@@ -217,6 +217,36 @@ public struct Decision: Sendable, Equatable {
     }
 }
 
+extension History {
+    /// The last that was approved or rejected of this; nil: nothing was.
+    func lastWord(_ key: ConversationKey) -> Decision? { decisions.last { $0.verdict != .forget && $0.covers(key) } }
+
+    /// Every device that takes part in these conversations, in order of addresses, with their places.
+    public func byDevice(_ places: [Int]) -> [(address: AddressWords, family: IPFamily, places: [Int])] {
+        var devices: [AddressWords: (family: IPFamily, places: [Int])] = [:]
+        for place in places {
+            let key = conversations[place].key
+            for address in Set([key.client, key.server]) { devices[address, default: (key.family, [])].places.append(place) }
+        }
+        return devices.map { (address: $0.key, family: $0.value.family, places: $0.value.places) }.sorted { $0.address < $1.address }
+    }
+}
+
+extension ConversationKey {
+    /// - Parameter row: id, client, server, family, protocol, service, vlan …
+    init(_ row: Row) {
+        self.init(
+            client: AddressWords(blob: row[1]), server: AddressWords(blob: row[2]),
+            service: Port(rawValue: UInt16(truncatingIfNeeded: row[5] as Int)), vlan: VLANID(rawValue: UInt16(truncatingIfNeeded: row[6] as Int)),
+            ipProtocol: IPProtocol(rawValue: UInt8(truncatingIfNeeded: row[4] as Int)), family: (row[3] as Int) == 6 ? .ipv6 : .ipv4)
+    }
+}
+
+extension Orientation {
+    /// - Parameter row: behind what makes the key.
+    init(_ row: Row) { self = Orientation(rawValue: UInt8(truncatingIfNeeded: row[7] as Int)) ?? .guessed }
+}
+
 extension HistoryStore {
     /// Everything. A million conversations take some seconds.
     public func read() throws(HistoryError) -> History {
@@ -227,16 +257,11 @@ extension HistoryStore {
                 SELECT id, client, server, family, protocol, service, vlan, orientation, intervals, interval_count FROM conversation ORDER BY id
                 """)
             while let row = try rows.next() {
-                let family: IPFamily = (row[3] as Int) == 6 ? .ipv6 : .ipv4
-                let key = ConversationKey(
-                    client: AddressWords(blob: row[1]), server: AddressWords(blob: row[2]),
-                    service: Port(rawValue: UInt16(truncatingIfNeeded: row[5] as Int)), vlan: VLANID(rawValue: UInt16(truncatingIfNeeded: row[6] as Int)),
-                    ipProtocol: IPProtocol(rawValue: UInt8(truncatingIfNeeded: row[4] as Int)), family: family)
                 let id: Int64 = row[0]
                 places[id] = conversations.count
                 conversations.append(
                     RecordedConversation(
-                        row: id, key: key, orientation: Orientation(rawValue: UInt8(truncatingIfNeeded: row[7] as Int)) ?? .guessed,
+                        row: id, key: ConversationKey(row), orientation: Orientation(row),
                         intervals: Intervals(blob: row[8], count: UInt64(bitPattern: row[9] as Int64)), days: []))
             }
             let days = try Row.fetchCursor(db, sql: "SELECT * FROM day ORDER BY conversation, day")
@@ -277,7 +302,10 @@ extension HistoryStore {
         }
     }
 
-    static func decisions(_ db: Database) throws -> [Decision] {
+    /// What was decided, and not taken back.
+    public func decisions() throws(HistoryError) -> [Decision] { try reading { db in try Self.decisions(db) } }
+
+    private static func decisions(_ db: Database) throws -> [Decision] {
         try Row.fetchAll(db, sql: """
             SELECT id, at, who, why, verdict, clients, servers, either, protocol, service_low, service_high, first, last
             FROM decision WHERE undone IS NULL ORDER BY id

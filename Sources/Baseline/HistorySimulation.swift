@@ -6,6 +6,7 @@
 import Allowlist
 import Foundation
 import Frames
+import Policy
 
 public struct HistorySimulation: Sendable {
     public struct Denied: Sendable {
@@ -47,21 +48,16 @@ public struct HistorySimulation: Sendable {
         blank.initializeMemory(as: UInt8.self, repeating: 0, count: 128)
         var macs: [AddressWords: MACAddress] = [:]
         for one in history.addresses { macs[one.address.address] = one.address.mac }
-        var bringsData: Set<[AddressWords]> = []
+        var bringsData: Set<AddressPair> = []
         // Sessions before their data connections.
-        let order = history.conversations.indices.sorted { !review.ftp.isData($0) && review.ftp.isData($1) }
-        for place in order {
+        let all = history.conversations.indices
+        for place in all.filter({ !review.ftp.isData($0) }) + all.filter({ review.ftp.isData($0) }) {
             let one = history.conversations[place]
-            var headers = FrameHeaders()
-            headers.form = one.key.family == .ipv6 ? .ipv6 : .ipv4
-            headers.etherType = one.key.family == .ipv6 ? .ipv6 : .ipv4
-            headers.source = one.key.client
-            headers.destination = one.key.server
-            headers.ipProtocol = one.key.ipProtocol
-            headers.destinationPort = one.key.service
-            headers.vlan = one.key.vlan
-            if one.key.ipProtocol == .tcp { headers.tcpFlags = .syn }
-            if one.key.ipProtocol == .icmp || one.key.ipProtocol == .icmpv6 { headers.marks.insert(.neverReverse) }
+            let key = one.key, pair = AddressPair(key.client, key.server)
+            var headers = PacketQuestion(
+                family: key.family, from: key.client, to: key.server, ipProtocol: key.ipProtocol, port: key.service, fromPort: Port(rawValue: 0),
+                vlan: key.vlan
+            ).headers
             let mac = macs[one.key.client]?.rawValue ?? 0
             for i in 0..<6 { blank.storeBytes(of: UInt8(truncatingIfNeeded: mac >> UInt64(40 - 8 * i)), toByteOffset: 6 + i, as: UInt8.self) }
             var frame = UnsafeRawPointer(blank)
@@ -69,10 +65,10 @@ public struct HistorySimulation: Sendable {
             _ = judgeBurst(
                 table.view, frames: &frame, headers: &headers, count: 1, from: .inside, scratch: memory.scratch, verdicts: &verdict)
             if verdict.isAllowed, verdict.rule != Verdict.noRule, table.source.rules[Int(verdict.rule)].flows.expectsData {
-                bringsData.insert([one.key.client, one.key.server])
+                bringsData.insert(pair)
             }
             if !verdict.isAllowed, review.ftp.isData(place),
-                bringsData.contains([one.key.client, one.key.server]) || bringsData.contains([one.key.server, one.key.client])
+                bringsData.contains(pair) || bringsData.contains(pair.swapped)
             {
                 verdict.cause = .none
                 verdict.rule = Verdict.noRule

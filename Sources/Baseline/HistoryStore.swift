@@ -31,7 +31,6 @@ public struct HistoryError: Error, CustomStringConvertible, Sendable {
     }
 
     public init(text: String) { description = text }
-    init(_ text: String) { description = text }
 }
 
 public final class HistoryStore: Sendable {
@@ -44,18 +43,17 @@ public final class HistoryStore: Sendable {
 
     /// Opens the history of a state directory, or makes it.
     ///
-    /// - Parameter isNew: whether it may be made; else a missing one is an error.
+    /// - Parameter mayMake: whether it may be made; else a missing one is an error.
     public init(directory: String, mayMake: Bool = true) throws(HistoryError) {
         path = directory + "/history.sqlite"
         let exists = FileManager.default.fileExists(atPath: path)
         guard exists || mayMake else {
-            throw HistoryError(
-                "opening the history \(path): it does not exist\n  → learn something first: sekisho learn CAPTURE --state \(directory)")
+            throw HistoryError(text: "opening the history \(path): it does not exist\n  → learn something first: sekisho learn CAPTURE --state \(directory)")
         }
         if mayMake {
             do {
                 try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
-            } catch { throw HistoryError("making the state directory \(directory): \(error.localizedDescription)") }
+            } catch { throw HistoryError(text: "making the state directory \(directory): \(error.localizedDescription)") }
         }
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
@@ -81,8 +79,7 @@ public final class HistoryStore: Sendable {
         let file = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0o640)
         guard file >= 0 else {
             let code = errno
-            throw HistoryError(
-                "making the history \(path): \(String(cString: strerror(code)))\n"
+            throw HistoryError(text: "making the history \(path): \(String(cString: strerror(code)))\n"
                     + (code == ENOSPC || code == EDQUOT ? "  → make room there" : "  → it must be in a directory that you may write to"))
         }
         close(file)
@@ -97,11 +94,10 @@ public final class HistoryStore: Sendable {
             let application = try Int64.fetchOne(db, sql: "PRAGMA application_id") ?? 0
             let tables = try Int.fetchOne(db, sql: "SELECT count(*) FROM sqlite_master") ?? 0
             if tables > 0 && application != applicationID {
-                throw HistoryError("opening the history \(path): this is another program's database; nothing was changed")
+                throw HistoryError(text: "opening the history \(path): this is another program's database; nothing was changed")
             }
             if version > Self.version {
-                throw HistoryError(
-                    "opening the history \(path): it is of version \(version), and this program knows \(Self.version); nothing was changed\n"
+                throw HistoryError(text: "opening the history \(path): it is of version \(version), and this program knows \(Self.version); nothing was changed\n"
                         + "  → use the program that wrote it, or a later one")
             }
             if tables > 0 { _ = try Int.fetchOne(db, sql: "SELECT count(*) FROM source") }
@@ -148,17 +144,17 @@ public final class HistoryStore: Sendable {
     /// Something that is being learnt from.
     ///
     /// - Returns: its number, for `write`.
-    public func addSource(kind: String, name: String, digest: String?) throws(HistoryError) -> Int64 {
+    public func addSource(kind: String, name: String) throws(HistoryError) -> Int64 {
         try writing { db in
             try db.execute(
-                sql: "INSERT INTO source (kind, name, digest, learnt_at, first, last, frames, malformed, overflow) VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0)",
-                arguments: [kind, name, digest, Int64(Date().timeIntervalSince1970)])
+                sql: "INSERT INTO source (kind, name, learnt_at, first, last, frames, malformed, overflow) VALUES (?, ?, ?, 0, 0, 0, 0, 0)",
+                arguments: [kind, name, Int64(Date().timeIntervalSince1970)])
             return db.lastInsertedRowID
         }
     }
 
     /// All of it is learnt.
-    public func finishSource(_ source: Int64, digest: String?) throws(HistoryError) {
+    public func finishSource(_ source: Int64, digest: String) throws(HistoryError) {
         try writing { db in try db.execute(sql: "UPDATE source SET digest = ? WHERE id = ?", arguments: [digest, source]) }
     }
 
@@ -208,7 +204,7 @@ public final class HistoryStore: Sendable {
                 ])
                 first = min(first, Int64(start))
                 last = max(last, Int64(day.last))
-                for hour in 0..<24 where day.hours >> UInt32(hour) & 1 == 1 { hours.insert(Int64(day.day) * 24 + Int64(hour)) }
+                hours.formUnion(day.hourNumbers)
             }
             for hour in hours { try db.execute(sql: "INSERT OR IGNORE INTO observed_hour VALUES (?)", arguments: [hour]) }
             for one in intervals {
@@ -250,13 +246,7 @@ public final class HistoryStore: Sendable {
             let rows = try Row.fetchCursor(
                 db, sql: "SELECT id, client, server, family, protocol, service, vlan, orientation FROM conversation ORDER BY id")
             while let row = try rows.next() {
-                learner.know(
-                    ConversationKey(
-                        client: AddressWords(blob: row[1]), server: AddressWords(blob: row[2]),
-                        service: Port(rawValue: UInt16(truncatingIfNeeded: row[5] as Int)),
-                        vlan: VLANID(rawValue: UInt16(truncatingIfNeeded: row[6] as Int)),
-                        ipProtocol: IPProtocol(rawValue: UInt8(truncatingIfNeeded: row[4] as Int)), family: (row[3] as Int) == 6 ? .ipv6 : .ipv4),
-                    Orientation(rawValue: UInt8(truncatingIfNeeded: row[7] as Int)) ?? .guessed, row: row[0])
+                learner.know(ConversationKey(row), Orientation(row), row: row[0])
             }
         }
     }

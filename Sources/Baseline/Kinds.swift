@@ -20,7 +20,7 @@ struct Kinds: Sendable {
         for place in places {
             let one = history.conversations[place]
             if one.isToGroup { continue }
-            let service = ServiceRange(one.key.ipProtocol, one.key.service, one.key.service)
+            let service = one.key.range
             for day in one.days {
                 for (own, other, serves) in [(one.key.client, one.key.server, false), (one.key.server, one.key.client, true)] {
                     days[own, default: [:]][Habit(service: service, other: nil, serves: serves), default: []].insert(day.day)

@@ -49,7 +49,7 @@ public struct LearnerCounts: Sendable, Equatable {
 
 /// Learns from traffic records, in order of time.
 ///
-/// Memory: 20 MB for connections, 8 MB for ports, 150 bytes for each conversation.
+/// Memory: 16 MB for connections, 4 MB for ports, 150 bytes for each conversation.
 public final class Learner {
     public static let mostConversations = 2_000_000
     /// A client that was never answered by so many is scanning: the rest is only counted.
@@ -148,7 +148,7 @@ public final class Learner {
         }
         if isNew {
             // A farewell of a connection that is not known any more says nothing about who served.
-            if isTCP, record.tcpFlags.rawValue & 0x05 != 0, !record.tcpFlags.contains(.syn) { return }
+            if isTCP, record.tcpFlags.rawValue & Connection.endingFlags != 0, !record.tcpFlags.contains(.syn) { return }
             if !isKnown, !one.pointee.isFree { fold(one) }
             begin(one, record, lesser, greater, tail, sender, isICMP)
         }
@@ -205,7 +205,7 @@ public final class Learner {
         if silence > Self.tcpSilence { return true }
         // A SYN behind the end of a connection, or behind an answer; one that comes again asks again.
         return record.tcpFlags.opensConnection
-            && ((one.pointee.flags.0 | one.pointee.flags.1) & 0x05 != 0 || one.pointee.isAnswered || one.pointee.client != sender)
+            && ((one.pointee.flags.0 | one.pointee.flags.1) & Connection.endingFlags != 0 || one.pointee.isAnswered || one.pointee.client != sender)
     }
 
     private func begin(
@@ -219,7 +219,7 @@ public final class Learner {
         if isICMP {
             one.pointee.client = record.marks.contains(.neverForward) ? 1 &- sender : sender
             one.pointee.orientation = .seen
-        } else if !record.ipProtocol.hasPorts || Self.isGroup(record.destination, record.form) {
+        } else if !record.ipProtocol.hasPorts || record.destination.isGroup(record.form == .ipv6 ? .ipv6 : .ipv4) {
             // Who is all or many never asks.
             one.pointee.orientation = .inferred
         } else if record.ipProtocol == .tcp, record.tcpFlags.contains(.syn) {
@@ -230,11 +230,6 @@ public final class Learner {
                 fans.note(endpoint == 0 ? lesser : greater, port(one, endpoint), record.ipProtocol, isServer: false)
             }
         }
-    }
-
-    /// A broadcast to the whole network, or a multicast address. (A subnet's broadcast address is not known from outside.)
-    static func isGroup(_ address: AddressWords, _ form: FrameForm) -> Bool {
-        form == .ipv6 ? address.high >> 56 == 0xFF : address.low >> 28 == 0xE || address.low == 0xFFFF_FFFF
     }
 
     private func port(_ one: UnsafeMutablePointer<Connection>, _ endpoint: UInt8) -> UInt16 {
@@ -261,16 +256,18 @@ public final class Learner {
         // A refusal is no answer, nor what came unasked, or by the wire of who asked: anybody can send that.
         if isTCP, record.tcpFlags.contains(.rst) { return }
         let client = one.pointee.client
-        guard client == 0 ? one.pointee.seen.0 : one.pointee.seen.1,
-            one.pointee.sides.0 == 0 || one.pointee.sides.0 != one.pointee.sides.1
-        else { return }
+        guard client == 0 ? one.pointee.seen.0 : one.pointee.seen.1, one.pointee.isByTwoWires else { return }
         if !isTCP || record.tcpFlags.contains(.psh) { one.pointee.awaitsAnswer = false }
         if one.pointee.isAnswered { return }
-        one.pointee.isAnswered = true
         if isTCP, one.pointee.orientation == .seen {
             let server = 1 &- one.pointee.client
             fans.note(server == 0 ? one.pointee.lesser : one.pointee.greater, port(one, server), one.pointee.ipProtocol, isServer: true)
         }
+        countAnswer(one)
+    }
+
+    private func countAnswer(_ one: UnsafeMutablePointer<Connection>) {
+        one.pointee.isAnswered = true
         enter(one)
         if one.pointee.conversation >= 0 { conversations[Int(one.pointee.conversation)].day.answered &+= 1 }
     }
@@ -311,11 +308,7 @@ public final class Learner {
         let (servesSecond, orientation) = ServiceEvidence.servesSecond(evidence[0], evidence[1])
         one.pointee.client = servesSecond ? opener : other
         one.pointee.orientation = orientation
-        guard one.pointee.seen.0, one.pointee.seen.1, one.pointee.sides.0 == 0 || one.pointee.sides.0 != one.pointee.sides.1
-        else { return }
-        one.pointee.isAnswered = true
-        enter(one)
-        if one.pointee.conversation >= 0 { conversations[Int(one.pointee.conversation)].day.answered &+= 1 }
+        if one.pointee.seen.0, one.pointee.seen.1, one.pointee.isByTwoWires { countAnswer(one) }
     }
 
     private func key(_ one: UnsafeMutablePointer<Connection>, client: UInt8) -> ConversationKey {
@@ -336,10 +329,9 @@ public final class Learner {
             let key = key(one, client: one.pointee.client)
             if let known = index.find(key, conversations) {
                 one.pointee.conversation = Int32(known)
-            } else if !one.pointee.isAnswered, unanswered[key.client, default: 0] >= Self.mostUnanswered || unansweredCount >= Self.mostUnansweredInAll {
-                counts.overflow &+= UInt64(one.pointee.frames.0 &+ one.pointee.frames.1)
-                return
-            } else if count >= Self.mostConversations {
+            } else if count >= Self.mostConversations || !one.pointee.isAnswered
+                && (unanswered[key.client, default: 0] >= Self.mostUnanswered || unansweredCount >= Self.mostUnansweredInAll)
+            {
                 counts.overflow &+= UInt64(one.pointee.frames.0 &+ one.pointee.frames.1)
                 return
             } else {
@@ -358,9 +350,7 @@ public final class Learner {
         one.pointee.isCounted = true
         turn(conversation, to: one.pointee.first)
         conversation.pointee.day.connections &+= 1
-        let first = one.pointee.first
-        if conversation.pointee.day.first == 0 || first < conversation.pointee.day.first { conversation.pointee.day.first = first }
-        if first > conversation.pointee.day.last { conversation.pointee.day.last = first }
+        conversation.pointee.day.widen(one.pointee.first, one.pointee.first)
         mark(Int(one.pointee.conversation))
     }
 
@@ -423,8 +413,7 @@ public final class Learner {
         conversation.pointee.day.denied &+= denied
         conversation.pointee.day.hours |= 1 << (one.pointee.hour % 24)
         let first = max(one.pointee.first, time / 86_400_000_000_000 * 86_400_000_000_000)
-        if conversation.pointee.day.first == 0 || first < conversation.pointee.day.first { conversation.pointee.day.first = first }
-        if time > conversation.pointee.day.last { conversation.pointee.day.last = time }
+        conversation.pointee.day.widen(first, time)
         mark(Int(one.pointee.conversation))
     }
 
@@ -491,7 +480,7 @@ public final class Learner {
     private static func patience(_ one: UnsafeMutablePointer<Connection>) -> UInt64 {
         guard one.pointee.ipProtocol == .tcp else { return otherSilence }
         if !one.pointee.isAnswered { return otherSilence }
-        return (one.pointee.flags.0 | one.pointee.flags.1) & 0x05 != 0 ? 10_000_000_000 : tcpSilence
+        return (one.pointee.flags.0 | one.pointee.flags.1) & Connection.endingFlags != 0 ? 10_000_000_000 : tcpSilence
     }
 
     /// All of it. Whoever cannot write it down keeps it, and tries again before the next.
@@ -530,7 +519,4 @@ public final class Learner {
         etherTypes.removeAll()
         return all
     }
-
-    /// Bytes that the conversations and connections take.
-    public var bytes: Int { connections.bytes + room * MemoryLayout<Conversation>.stride }
 }

@@ -74,9 +74,10 @@ public struct PolicyUse: Sendable {
         allowed = history.conversations.count - open.count
         let all = open.map { place in
             let key = history.conversations[place].key
-            return Stopped(
-                conversation: place, reasons: review.reasons[place], decision: history.decisions.last { $0.covers(key) }?.verdict)
-        }.sorted { history.conversations[$0.conversation].frames > history.conversations[$1.conversation].frames }
+            return (
+                Stopped(conversation: place, reasons: review.reasons[place], decision: history.lastWord(key)?.verdict),
+                frames: history.conversations[place].frames)
+        }.sorted { $0.frames > $1.frames }.map(\.0)
         stopped = all.filter { $0.decision != .reject }
         rejected = all.filter { $0.decision == .reject }
         let names = PolicyNames(document)
@@ -93,20 +94,15 @@ public struct PolicyUse: Sendable {
 
 /// Which addresses, ports and VLANs of a rule were used.
 private struct RuleUse {
-    private struct Service: Hashable {
-        var ipProtocol: IPProtocol
-        var port: Port
-    }
-
     private var clients: [IPFamily: Set<AddressWords>] = [:]
     private var servers: [IPFamily: Set<AddressWords>] = [:]
-    private var services: Set<Service> = []
+    private var services: Set<ServiceRange> = []
     private var vlans: Set<VLANID> = []
 
     mutating func add(_ key: ConversationKey) {
         clients[key.family, default: []].insert(key.client)
         servers[key.family, default: []].insert(key.server)
-        services.insert(Service(ipProtocol: key.ipProtocol, port: key.service))
+        services.insert(key.range)
         vlans.insert(key.vlan)
     }
 
@@ -131,7 +127,7 @@ private struct RuleUse {
         var result = PolicyUse.Unused(rule: rule.id, isWhole: false)
         result.from = unused(rule.clients, clients, rule.from)
         result.to = unused(rule.servers, servers, rule.to)
-        for range in rule.services where families.contains(where: { range.applies(to: $0) }) && !services.contains(where: { range.contains($0.ipProtocol, $0.port) }) {
+        for range in rule.services where families.contains(where: { range.applies(to: $0) }) && !services.contains(where: { range.contains($0.ipProtocol, $0.low) }) {
             if !result.services.contains(range.written) { result.services.append(range.written) }
         }
         result.vlans = rule.vlans.filter { !vlans.contains($0) }.map(\.rawValue)

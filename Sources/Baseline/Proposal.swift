@@ -105,7 +105,7 @@ public struct Proposal: Sendable {
         var lanes: [Lane: [Int]] = [:]
         for place in places {
             let key = history.conversations[place].key
-            lanes[Lane(family: key.family, vlan: key.vlan, service: ServiceRange(key.ipProtocol, key.service, key.service)), default: []].append(place)
+            lanes[Lane(family: key.family, vlan: key.vlan, service: key.range), default: []].append(place)
         }
         var sides: [Sides: (services: [ServiceRange], evidence: [Int])] = [:]
         func add(_ lane: Lane, _ block: Block) {
@@ -209,7 +209,7 @@ public struct Proposal: Sendable {
         if budget <= 0 { return [] }
         let kinds = Kinds(history, accepted)
         struct Facts {
-            var pairs: Set<[AddressWords]> = []
+            var pairs: Set<AddressPair> = []
             var others: Set<AddressWords> = []
             var firstDays: Set<Int32> = []
             /// Seen on one day only: about as many are to be expected anew (Good–Turing).
@@ -218,11 +218,11 @@ public struct Proposal: Sendable {
         var customs: [Custom: Facts] = [:]
         for place in accepted where !history.conversations[place].isToGroup {
             let one = history.conversations[place], key = one.key
-            let lane = Lane(family: key.family, vlan: key.vlan, service: ServiceRange(key.ipProtocol, key.service, key.service))
+            let lane = Lane(family: key.family, vlan: key.vlan, service: key.range)
             for serves in [true, false] {
                 guard let kind = kinds[serves ? key.server : key.client] else { continue }
                 var facts = customs.removeValue(forKey: Custom(lane: lane, kind: kind, serves: serves)) ?? Facts()
-                facts.pairs.insert([key.client, key.server])
+                facts.pairs.insert(AddressPair(key.client, key.server))
                 facts.others.insert(serves ? key.client : key.server)
                 if let day = one.days.first?.day { facts.firstDays.insert(day) }
                 if one.days.count == 1 { facts.rare += 1 }
@@ -261,16 +261,12 @@ public struct Proposal: Sendable {
                 let roles = Set(addresses.map { names[$0]?.role ?? .device })
                 return roles.count == 1 ? roles.first!.plural : "devices"
             }
-            let service = rule.services.count == 1 ? Self.serviceName(rule.services[0]) : "\(Self.serviceName(rule.services[0]))-and-\(rule.services.count - 1)"
+            let service = rule.services[0].written + (rule.services.count == 1 ? "" : "-and-\(rule.services.count - 1)")
             let id = "\(side(rule.clients))-\(side(rule.servers))-\(service)".replacing("/", with: "-")
             taken[id, default: 0] += 1
             rule.id = taken[id]! == 1 ? id : "\(id)-\(taken[id]!)"
             return rule
         }
-    }
-
-    public static func serviceName(_ service: ServiceRange) -> String {
-        service.written
     }
 
     private static func devices(_ history: History, _ used: Set<AddressWords>, _ accepted: [Int]) -> [Device] {
@@ -292,7 +288,7 @@ public struct Proposal: Sendable {
             guard let family = families[address] else { return nil }
             let role = roles[address] ?? .device
             let suffix = address.written(family).replacing(".", with: "-").replacing(":", with: "-")
-            let isGroup = Learner.isGroup(address, family == .ipv6 ? .ipv6 : .ipv4)
+            let isGroup = address.isGroup(family)
             var name = isGroup ? "group-\(suffix)" : "\(role.rawValue)-\(suffix)"
             while !taken.insert(name).inserted { name += "-2" }
             // Whoever came first, unless it was gone before the next one came: a device that was replaced, not one that was impersonated.

@@ -12,10 +12,7 @@ extension Proposal {
     public func text(_ history: History, name: String, completeness: Completeness, zone: TimeZone = .current) -> String {
         var text = ""
         func line(_ words: String = "") { text += words + "\n" }
-        let formatter = DateFormatter()
-        formatter.locale = Locale(identifier: "en_US_POSIX")
-        formatter.timeZone = zone
-        formatter.dateFormat = "yyyy-MM-dd HH:mm"
+        let formatter = plantTime(zone)
         func date(_ nanoseconds: UInt64) -> String { formatter.string(from: Date(timeIntervalSince1970: Double(nanoseconds) / 1e9)) }
         let connections = history.conversations.reduce(0) { $0 + $1.connections }
 
@@ -49,7 +46,7 @@ extension Proposal {
             if let vendor = device.mac.flatMap({ vendors.name($0) }) { line("# made by \(vendor.filter { !$0.isNewline })") }
             line("[devices.\(device.name)]")
             line("addresses = [\(Self.quoted(device.address.written(device.family)))]")
-            if let mac = device.mac { line("mac = [\(Self.quoted(Self.written(mac)))]") }
+            if let mac = device.mac { line("mac = [\(Self.quoted(mac.written))]") }
         }
         let groups = groups
         if !groups.isEmpty {
@@ -122,9 +119,15 @@ extension Proposal {
         }.joined() + "\""
     }
 
-    static func written(_ mac: MACAddress) -> String {
-        stride(from: 40, through: 0, by: -8).map { String(format: "%02x", Int(mac.rawValue >> UInt64($0) & 0xFF)) }.joined(separator: ":")
-    }
+}
+
+/// Days and minutes as people at the plant have them.
+func plantTime(_ zone: TimeZone) -> DateFormatter {
+    let formatter = DateFormatter()
+    formatter.locale = Locale(identifier: "en_US_POSIX")
+    formatter.timeZone = zone
+    formatter.dateFormat = "yyyy-MM-dd HH:mm"
+    return formatter
 }
 
 /// How regularly something is asked.
@@ -133,7 +136,6 @@ public struct Rhythm: Sendable {
     public var median: Double
     /// Half of the intervals lie so near to it, as a share of it.
     public var spread: Double
-    public var count: UInt64
 
     /// Over the last intervals of these conversations; nil: too few.
     public init?(_ conversations: [RecordedConversation]) {
@@ -143,7 +145,6 @@ public struct Rhythm: Sendable {
         let deviations = values.map { abs($0 - middle) }.sorted()
         median = middle
         spread = middle > 0 ? deviations[deviations.count / 2] / middle : 0
-        count = conversations.reduce(0) { $0 + $1.intervals.count }
     }
 
     public var isRegular: Bool { spread <= 0.1 }

@@ -13,26 +13,12 @@ import Frames
 import Glibc
 import Logging
 
-/// How recording goes, for `status`.
-struct RecordingState: Sendable {
-    var file: String
-    /// Taken from the workers.
-    var records: UInt64 = 0
-    /// Records that found no room, and the frames in them.
-    var lostRecords: UInt64 = 0
-    var lostFrames: UInt64 = 0
-    var conversations = 0
-    var lastWritten: Date?
-    /// Why the last attempt to write failed; nil: it did not.
-    var error: String?
-}
-
 final class Recording: @unchecked Sendable {
     // Unchecked: `changed` guards all that changes.
     private let changed = NSCondition()
     private let log: Logger
     private let source: String
-    private var state: RecordingState
+    private var state: StatusReport.Recording
     private var opening: Result<Void, HistoryError>?
     /// nil: there is no bridge yet.
     private var rings: [TrafficRing]?
@@ -40,7 +26,6 @@ final class Recording: @unchecked Sendable {
     private var hasEnded = false
     /// A batch to write; then, what came of it.
     private var order: LearntBatch?
-    private var isWriting = false
     private var written: [Int: Int64]?
 
     /// Between looks into the rings, in seconds; and where one of them was a quarter full.
@@ -59,7 +44,7 @@ final class Recording: @unchecked Sendable {
     init(directory: String, source: String, log: Logger) throws(HistoryError) {
         self.log = log
         self.source = source
-        state = RecordingState(file: directory + "/history.sqlite")
+        state = StatusReport.Recording(file: directory + "/history.sqlite", records: 0, lostRecords: 0, lostFrames: 0, conversations: 0)
         Thread.detachNewThread { [self] in run(directory) }
         changed.lock()
         while opening == nil { changed.wait() }
@@ -81,7 +66,7 @@ final class Recording: @unchecked Sendable {
         changed.unlock()
     }
 
-    var now: RecordingState {
+    var now: StatusReport.Recording {
         changed.lock()
         defer { changed.unlock() }
         var state = state
@@ -128,7 +113,7 @@ final class Recording: @unchecked Sendable {
         learn(rings, learner)
         // The writer ends when it has nothing more to write.
         changed.lock()
-        while isWriting || order != nil { changed.wait() }
+        while order != nil { changed.wait() }
         changed.unlock()
     }
 
@@ -158,12 +143,12 @@ final class Recording: @unchecked Sendable {
             state.records += UInt64(taken)
             state.conversations = learner.count
             // Its rows must be known before the next batch is made.
-            while isLast, isWriting || order != nil, written == nil { changed.wait() }
+            while isLast, order != nil { changed.wait() }
             if let rows = written {
                 for (conversation, row) in rows { learner.setRow(conversation, row) }
                 written = nil
             }
-            let isFree = !isWriting && order == nil
+            let isFree = order == nil
             changed.unlock()
             if isDue, isFree {
                 lastBatch = now
@@ -208,16 +193,15 @@ final class Recording: @unchecked Sendable {
                 changed.wait()
             }
             let batch = order!
-            isWriting = true
             changed.unlock()
             do throws(HistoryError) {
-                if source == nil { source = try store.addSource(kind: "live", name: self.source, digest: nil) }
+                if source == nil { source = try store.addSource(kind: "live", name: self.source) }
                 let rows = try store.write(batch, source: source!)
                 change {
                     if state.error != nil { log.info("recording: written again to \(store.path)") }
                     state.error = nil
                     state.lastWritten = Date()
-                    (order, isWriting, written) = (nil, false, rows)
+                    (order, written) = (nil, rows)
                 }
             } catch {
                 var givesUp = false
@@ -227,7 +211,6 @@ final class Recording: @unchecked Sendable {
                     // At the end there is one attempt.
                     givesUp = isEnding
                     if givesUp { (order, written) = (nil, [:]) }
-                    isWriting = false
                 }
                 if givesUp { continue }
                 changed.lock()

@@ -8,7 +8,7 @@ import Frames
 extension StatusReport {
     init(
         mode: String, idle: String, pid: Int, uptimeSeconds: Double, residentBytes: Int, policy: Policy,
-        failing: FailurePlan, identities known: Identities, recording: RecordingState?, snapshot: BridgeSnapshot, rules: [Rule],
+        failing: FailurePlan, identities known: Identities, recording: Recording?, snapshot: BridgeSnapshot, rules: [Rule],
         processorPercent: [Int: Double]
     ) {
         self.mode = mode
@@ -52,11 +52,7 @@ extension StatusReport {
                     at: $0.at, address: $0.address, mac: $0.mac, side: "\($0.side)", beforeMac: $0.before?.mac,
                     beforeSide: $0.before.map { "\($0.side)" }, denied: $0.cause == .none ? nil : $0.cause.name, times: $0.times, text: $0.text)
             })
-        self.recording = recording.map {
-            Recording(
-                file: $0.file, records: $0.records, lostRecords: $0.lostRecords, lostFrames: $0.lostFrames, conversations: $0.conversations,
-                lastWritten: $0.lastWritten, error: $0.error)
-        }
+        self.recording = recording
         self.rules = rules
         workers = snapshot.workers.map { worker in
             Worker(

@@ -167,17 +167,19 @@ public final class Bridge {
 
     /// Ports that send no redirected frame, so that what the kernel judges or passes is lost there. As it is now: a veth's other end
     /// may change.
-    private var portsWithoutTransmit: [NetworkPort] {
-        zip(Side.allCases, ports).filter { side, port in
-            program.modes[side] == "native" && port.abilities.takesRedirected(isAttached: true) == false
-        }.map(\.1)
+    private var portsWithoutTransmit: [(name: String, abilities: PortAbilities)] {
+        zip(Side.allCases, ports).compactMap { side, port in
+            guard program.modes[side] == "native" else { return nil }
+            let abilities = port.abilities
+            return abilities.takesRedirected(isAttached: true) == false ? (port.name, abilities) : nil
+        }
     }
 
     /// What is wrong with ports that must send redirected frames for the failure plan to hold, in words.
     public var transmitWarnings: [String] {
         guard !failing.actions.isClosed, !failing.onlyKernel else { return [] }
         return portsWithoutTransmit.map { port in
-            "\(port.name) (driver \(port.driver)) sends no redirected frames: while no worker judges, what is to leave by it is lost, whatever on_failure says\n  → \(port.abilities.transmitHint)"
+            "\(port.name) (driver \(port.abilities.driver)) sends no redirected frames: while no worker judges, what is to leave by it is lost, whatever on_failure says\n  → \(port.abilities.transmitHint)"
         }
     }
 
@@ -185,7 +187,7 @@ public final class Bridge {
     private func checkTransmit(_ plan: FailurePlan) throws(DatapathError) {
         guard plan.onlyKernel, let port = portsWithoutTransmit.first else { return }
         throw DatapathError(
-            "judging in the kernel (datapath = \"kernel\"): \(port.name) (driver \(port.driver)) sends no redirected frames (ndo_xdp_xmit)",
+            "judging in the kernel (datapath = \"kernel\"): \(port.name) (driver \(port.abilities.driver)) sends no redirected frames (ndo_xdp_xmit)",
             code: EOPNOTSUPP, hint: "\(port.abilities.transmitHint), or leave datapath to the workers")
     }
 

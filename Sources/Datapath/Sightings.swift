@@ -2,13 +2,11 @@
 //
 //   worker   burst with ARP, neighbour discovery, a new flow or a broken binding ─► recent ─► ring ─►   control
 //
-// `recent` remembers what was said of an address last, so that only news go into the ring. The ring has one writer and
-// one reader; when it is full the worker counts what is lost, and goes on.
+// `recent` remembers what was said of an address last, so that only news go into the ring.
 
 import Allowlist
 import CLinux
 import Frames
-import Synchronization
 
 /// A sender as one frame shows it. 40 bytes.
 public struct Sighting: BitwiseCopyable, Sendable, Equatable {
@@ -34,30 +32,23 @@ public struct Sighting: BitwiseCopyable, Sendable, Equatable {
 
 /// The worker's end and the control side's.
 struct Sightings {
-    private let records: UnsafeMutablePointer<Sighting>
+    private let ring: RecordRing<Sighting>
     /// By address: what was said last.
     private let recent: UnsafeMutablePointer<Sighting>
-    /// Written by the worker: records put in, records lost. Then, on a line of its own, the reader's: records taken out.
-    private let words: UnsafeMutablePointer<Atomic<UInt64>>
 
-    private static var size: Int { 4096 }
+    private static var lostCount: Int { RecordRing<Sighting>.firstCount }
     private static var recentSize: Int { 1024 }
 
     static func allocate() -> Sightings {
         let nobody = Sighting(address: .zero, mac: MACAddress(rawValue: 0), family: 0, side: .inside)
-        let records = UnsafeMutablePointer<Sighting>.allocate(capacity: size)
-        records.initialize(repeating: nobody, count: size)
         let recent = UnsafeMutablePointer<Sighting>.allocate(capacity: recentSize)
         recent.initialize(repeating: nobody, count: recentSize)
-        let words = UnsafeMutableRawPointer.allocate(byteCount: 256, alignment: 128).bindMemory(to: Atomic<UInt64>.self, capacity: 32)
-        for i in 0..<32 { (words + i).initialize(to: Atomic(0)) }
-        return Sightings(records: records, recent: recent, words: words)
+        return Sightings(ring: .allocate(4096), recent: recent)
     }
 
     func deallocate() {
-        records.deallocate()
+        ring.deallocate()
         recent.deallocate()
-        words.deallocate()
     }
 
     // MARK: The worker
@@ -87,7 +78,7 @@ struct Sightings {
             case .ipv4, .ipv6:
                 // Of an ICMP error the headers have the addresses of the packet inside.
                 if headers[i].marks.contains(.icmpError) || headers[i].source == .zero { continue }
-                say(headers[i].source, source(frames[i]), form == .ipv4 ? 4 : 6, side, cause, isClaim: false)
+                say(headers[i].source, frames[i].loadMAC(6), form == .ipv4 ? 4 : 6, side, cause, isClaim: false)
             }
         }
     }
@@ -100,14 +91,6 @@ struct Sightings {
         return network.loadUnaligned(fromByteOffset: 8, as: UInt64.self) | network.loadUnaligned(fromByteOffset: 16, as: UInt64.self) == 0
     }
 
-    /// Ethernet source; the parser proved it.
-    @inline(__always)
-    private func source(_ frame: UnsafeRawPointer) -> MACAddress {
-        let high = UInt16(bigEndian: frame.loadUnaligned(fromByteOffset: 6, as: UInt16.self))
-        return MACAddress(
-            rawValue: UInt64(high) << 32 | UInt64(UInt32(bigEndian: frame.loadUnaligned(fromByteOffset: 8, as: UInt32.self))))
-    }
-
     @inline(__always)
     private func say(_ address: AddressWords, _ mac: MACAddress, _ family: UInt8, _ side: Side, _ cause: Cause, isClaim: Bool) {
         let sighting = Sighting(address: address, mac: mac, family: family, side: side, cause: cause, isClaim: isClaim)
@@ -115,27 +98,20 @@ struct Sightings {
         let place = ((address.low ^ address.high) &* 0x9E37_79B9_7F4A_7C15) &>> 54
         let known = recent + Int(truncatingIfNeeded: place)
         if known.pointee.address == address, known.pointee.mac == mac, known.pointee.side == side, known.pointee.cause == cause { return }
-        let put = words[0].load(ordering: .relaxed)
-        guard put &- words[16].load(ordering: .acquiring) < UInt64(Self.size) else {
-            words[1].store(words[1].load(ordering: .relaxed) &+ 1, ordering: .relaxed)
-            return
-        }
+        guard ring.put(sighting) else { return ring.add(1, to: Self.lostCount) }
         // Only now: what was lost is said again with the next frame.
         known.pointee = sighting
-        records[Int(truncatingIfNeeded: put) % Self.size] = sighting
-        words[0].store(put &+ 1, ordering: .releasing)
     }
 
     // MARK: The control side
 
     /// What has come since the last call.
     func take() -> [Sighting] {
-        let taken = words[16].load(ordering: .relaxed), put = words[0].load(ordering: .acquiring)
-        let new = (taken..<put).map { records[Int($0) % Self.size] }
-        words[16].store(put, ordering: .releasing)
+        var new: [Sighting] = []
+        _ = ring.take(into: &new)
         return new
     }
 
     /// Sightings that found no room.
-    var lost: UInt64 { words[1].load(ordering: .relaxed) }
+    var lost: UInt64 { ring.value(Self.lostCount) }
 }

@@ -8,7 +8,6 @@
 import Allowlist
 import CLinux
 import Frames
-import Synchronization
 
 /// A record is handed over so long after it began, or soon after, ns.
 private let longestHeld: UInt64 = 100_000_000
@@ -60,68 +59,44 @@ private struct RecorderState {
     /// order in which they began is that of their times.
     var clock: UInt64 = 0
     var births: UInt64 = 0
-    /// Places in use.
-    var held = 0
     /// Next word of `occupied` to be looked at; beyond the last: no pass is under way.
     var position = Int.max
     var passBegan: UInt64 = 0
     /// What began until then is handed over by this pass.
     var cutoff: UInt64 = 0
-    /// Of the ring: records put in, and taken out when last looked.
-    var put: UInt64 = 0
-    var taken: UInt64 = 0
 }
 
 /// Records on their way to the control side.
 public final class TrafficRing: @unchecked Sendable {
     // Unchecked: one writer, one reader, and the words between them are atomic.
-    fileprivate let records: UnsafeMutablePointer<TrafficRecord>
-    /// Written by the worker: see `Word`. Then, on a line of its own, the reader's: records taken out.
-    fileprivate let words: UnsafeMutablePointer<Atomic<UInt64>>
-    /// A power of two.
-    public let capacity: Int
+    fileprivate let ring: RecordRing<TrafficRecord>
 
     fileprivate enum Word {
-        @inline(__always) static var put: Int { 0 }
-        @inline(__always) static var lostRecords: Int { 1 }
-        @inline(__always) static var lostFrames: Int { 2 }
-        @inline(__always) static var settled: Int { 3 }
-        @inline(__always) static var taken: Int { 16 }
+        @inline(__always) static var lostRecords: Int { RecordRing<TrafficRecord>.firstCount }
+        @inline(__always) static var lostFrames: Int { lostRecords + 1 }
+        @inline(__always) static var settled: Int { lostRecords + 2 }
     }
 
-    init(capacity: Int = 16384) {
-        precondition(capacity > 0 && capacity & (capacity - 1) == 0)
-        self.capacity = capacity
-        records = .allocate(capacity: capacity)
-        // Touched now, so that no frame waits for the kernel to find the memory.
-        UnsafeMutableRawPointer(records).initializeMemory(as: UInt8.self, repeating: 0, count: capacity * MemoryLayout<TrafficRecord>.stride)
-        words = UnsafeMutableRawPointer.allocate(byteCount: 256, alignment: 128).bindMemory(to: Atomic<UInt64>.self, capacity: 32)
-        for i in 0..<32 { (words + i).initialize(to: Atomic(0)) }
-    }
+    /// - Parameter capacity: records, a power of two.
+    init(capacity: Int = 16384) { ring = .allocate(capacity) }
 
-    deinit {
-        records.deallocate()
-        words.deallocate()
-    }
+    deinit { ring.deallocate() }
 
     // MARK: The control side
+
+    public var capacity: Int { ring.capacity }
 
     /// Adds what has come since the last call. Times are those of CLOCK_MONOTONIC.
     ///
     /// - Returns: how many.
     @discardableResult
-    public func take(into list: inout [TrafficRecord]) -> Int {
-        let taken = words[Word.taken].load(ordering: .relaxed), put = words[Word.put].load(ordering: .acquiring)
-        for place in taken..<put { list.append(records[Int(truncatingIfNeeded: place) & (capacity - 1)]) }
-        words[Word.taken].store(put, ordering: .releasing)
-        return Int(put - taken)
-    }
+    public func take(into list: inout [TrafficRecord]) -> Int { ring.take(into: &list) }
 
     /// Every record that began until then, by CLOCK_MONOTONIC, is in the ring or has been taken. Read before `take`.
-    public var settled: UInt64 { words[Word.settled].load(ordering: .acquiring) }
+    public var settled: UInt64 { ring.value(Word.settled) }
     /// What found no room.
-    public var lostRecords: UInt64 { words[Word.lostRecords].load(ordering: .relaxed) }
-    public var lostFrames: UInt64 { words[Word.lostFrames].load(ordering: .relaxed) }
+    public var lostRecords: UInt64 { ring.value(Word.lostRecords) }
+    public var lostFrames: UInt64 { ring.value(Word.lostFrames) }
 }
 
 /// The worker's end. Fixed memory: a megabyte of places, and the ring.
@@ -130,9 +105,7 @@ struct TrafficRecorder {
     /// A bit for each place that holds something.
     private let occupied: UnsafeMutablePointer<UInt64>
     private let state: UnsafeMutablePointer<RecorderState>
-    private let records: UnsafeMutablePointer<TrafficRecord>
-    private let words: UnsafeMutablePointer<Atomic<UInt64>>
-    private let size: UInt64
+    private let ring: RecordRing<TrafficRecord>
 
     private static var wordCount: Int { 2 * placesPerSide / 64 }
 
@@ -146,8 +119,7 @@ struct TrafficRecorder {
         occupied.initialize(repeating: 0, count: wordCount)
         let state = UnsafeMutablePointer<RecorderState>.allocate(capacity: 1)
         state.initialize(to: RecorderState())
-        return TrafficRecorder(
-            places: places, occupied: occupied, state: state, records: ring.records, words: ring.words, size: UInt64(ring.capacity))
+        return TrafficRecorder(places: places, occupied: occupied, state: state, ring: ring.ring)
     }
 
     func deallocate() {
@@ -177,9 +149,7 @@ struct TrafficRecorder {
             let kind = word & Kind.mask | UInt64(verdicts[i].cause.rawValue) << 8
             let ports = header.load(fromByteOffset: Kind.portsOffset, as: UInt64.self)
             // Without a secret: whoever has his frames share a place only splits sums, as he does with every new flow.
-            let a = headers[i].source.low ^ 0x9E37_79B9_7F4A_7C15
-            let product = a.multipliedFullWidth(by: headers[i].destination.low ^ ports)
-            let hash = product.high ^ product.low
+            let hash = mum(headers[i].source.low ^ 0x9E37_79B9_7F4A_7C15, headers[i].destination.low ^ ports)
             let at = base + Int(truncatingIfNeeded: hash & UInt64((placesPerSide &- 1) &* placeBytes))
             let place = at.assumingMemoryBound(to: Place.self)
             if _fastPath(!differs(place, headers + i, ports, kind)) {
@@ -233,7 +203,6 @@ struct TrafficRecorder {
             sender: frame.loadUnaligned(fromByteOffset: 6, as: UInt64.self), bytes: UInt64(length), first: now &+ state.pointee.births,
             last: now, frames: 1, tcpFlags: headers.pointee.tcpFlags.rawValue)
         state.pointee.births &+= 1
-        state.pointee.held &+= 1
         let number = number(place)
         occupied[number / 64] |= 1 << UInt64(number % 64)
     }
@@ -256,16 +225,10 @@ struct TrafficRecorder {
     private func handOver(_ place: UnsafeMutablePointer<Place>) {
         let number = number(place)
         occupied[number / 64] &= ~(1 << UInt64(number % 64))
-        state.pointee.held &-= 1
         let kind = place.pointee.kind
         place.pointee.kind = Kind.free
-        let put = state.pointee.put
-        if put &- state.pointee.taken >= size {
-            state.pointee.taken = words[TrafficRing.Word.taken].load(ordering: .acquiring)
-            if put &- state.pointee.taken >= size { return lose(place.pointee.frames) }
-        }
         let ports = place.pointee.ports
-        records[Int(truncatingIfNeeded: put & (size &- 1))] = TrafficRecord(
+        let record = TrafficRecord(
             source: place.pointee.source, destination: place.pointee.destination, first: place.pointee.first,
             last: max(place.pointee.first, place.pointee.last), bytes: place.pointee.bytes,
             sourceMAC: MACAddress(rawValue: UInt64(bigEndian: place.pointee.sender) >> 16), frames: place.pointee.frames,
@@ -274,16 +237,9 @@ struct TrafficRecorder {
             ipProtocol: IPProtocol(rawValue: UInt8(truncatingIfNeeded: kind >> 16)), tcpFlags: TCPFlags(rawValue: place.pointee.tcpFlags),
             form: FrameForm(rawValue: UInt8(truncatingIfNeeded: kind)) ?? .other, marks: FrameMarks(rawValue: UInt8(truncatingIfNeeded: kind >> 40)),
             side: number < placesPerSide ? .inside : .outside, cause: Cause(rawValue: UInt8(truncatingIfNeeded: kind >> 8)))
-        state.pointee.put = put &+ 1
-        // Release: the record is written before the index that shows it.
-        words[TrafficRing.Word.put].store(put &+ 1, ordering: .releasing)
-    }
-
-    @inline(__always)
-    private func lose(_ frames: UInt32) {
-        let records = words + TrafficRing.Word.lostRecords, lost = words + TrafficRing.Word.lostFrames
-        records.pointee.store(records.pointee.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
-        lost.pointee.store(lost.pointee.load(ordering: .relaxed) &+ UInt64(frames), ordering: .relaxed)
+        if ring.put(record) { return }
+        ring.add(1, to: TrafficRing.Word.lostRecords)
+        ring.add(UInt64(record.frames), to: TrafficRing.Word.lostFrames)
     }
 
     // MARK: - Time
@@ -342,9 +298,9 @@ struct TrafficRecorder {
         }
         state.pointee.position = end
         // Whoever was displaced meanwhile is in the ring as well: in what order is the reader's to restore.
-        if end == Self.wordCount { words[TrafficRing.Word.settled].store(cutoff, ordering: .releasing) }
+        if end == Self.wordCount { ring.set(TrafficRing.Word.settled, cutoff) }
     }
 
     /// Whether anything waits to be old.
-    var holdsAny: Bool { state.pointee.held > 0 }
+    var holdsAny: Bool { (0..<Self.wordCount).contains { occupied[$0] != 0 } }
 }

@@ -150,7 +150,7 @@ struct Worker: ~Copyable {
         if keepsFlows { flowView.beginGrace(clock.now) }
     }
 
-    /// Forgets what is over in all of the table, and hands over what was recorded; before a sleep.
+    /// Forgets what is over in some of the table, and hands over what was recorded; before a sleep.
     mutating func sweepSome() {
         recorder?.settle()
         guard keepsFlows else { return }

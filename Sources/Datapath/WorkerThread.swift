@@ -158,7 +158,7 @@ final class WorkerThread: @unchecked Sendable {
     private func beat() -> UInt64 {
         let last = heartbeat.last
         let now = heartbeat.beat()
-        if last != 0, now > last, now &- last > unwatched.load(ordering: .relaxed) { worker.pointee.beginGrace(now) }
+        if last != 0 { excuse(worker, since: last, until: now, unwatched: unwatched.load(ordering: .relaxed)) }
         return now
     }
 
@@ -200,8 +200,7 @@ final class WorkerThread: @unchecked Sendable {
             let last = beat()
             heartbeat.fallAsleep()
             // The same, should it happen just here.
-            let asleep = clinux_monotonic_coarse()
-            if asleep > last, asleep &- last > unwatched.load(ordering: .relaxed) { worker.pointee.beginGrace(asleep) }
+            excuse(worker, since: last, until: clinux_monotonic_coarse(), unwatched: unwatched.load(ordering: .relaxed))
             _ = poll(&waiting, nfds_t(waiting.count), recorder?.holdsAny == true ? longestSleepWithRecords : longestSleep)
             if waiting[waiting.count - 1].revents != 0 {
                 var told: UInt64 = 0
@@ -214,6 +213,12 @@ final class WorkerThread: @unchecked Sendable {
         recorder?.finish()
         published.goOffline()
     }
+}
+
+/// Somebody may have taken the processor away for so long that the kernel judged.
+@inline(__always)
+private func excuse(_ worker: UnsafeMutablePointer<Worker>, since last: UInt64, until now: UInt64, unwatched: UInt64) {
+    if now > last, now &- last > unwatched { worker.pointee.beginGrace(now) }
 }
 
 /// Polls until there was nothing to do for `limit` turns, or the thread is to end.
@@ -243,8 +248,7 @@ private func pollWhileBusy(
         if turns % turnsPerCheck == 0 {
             let now = heartbeat.beat()
             worker.pointee.tell(now)
-            // Somebody took the processor away for so long that the kernel judged.
-            if now &- last > unwatched { worker.pointee.beginGrace(now) }
+            excuse(worker, since: last, until: now, unwatched: unwatched)
             last = now
             if stopped.pointee.load(ordering: .relaxed) { return true }
         }

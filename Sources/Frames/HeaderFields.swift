@@ -111,6 +111,16 @@ public struct MACAddress: RawRepresentable, Hashable, Sendable {
     @inlinable public var isGroup: Bool { rawValue & 0x0100_0000_0000 != 0 }
 }
 
+extension UnsafeRawPointer {
+    /// The Ethernet address there; six bytes that are proved to be.
+    @inlinable @inline(__always)
+    public func loadMAC(_ offset: Int) -> MACAddress {
+        MACAddress(
+            rawValue: UInt64(UInt16(bigEndian: loadUnaligned(fromByteOffset: offset, as: UInt16.self))) << 32
+                | UInt64(UInt32(bigEndian: loadUnaligned(fromByteOffset: offset &+ 2, as: UInt32.self))))
+    }
+}
+
 /// An IP address as two host-order words. IPv4: `high` is 0, `low` the 32 bits.
 /// The family is known from where it stands (`FrameHeaders.form`).
 @frozen

@@ -34,26 +34,13 @@ public struct TrafficRecord: BitwiseCopyable, Sendable {
     ///   - nanoseconds: since 1970.
     @inlinable @inline(__always)
     public init(_ headers: borrowing FrameHeaders, frame: UnsafeRawPointer, wireLength: Int, at nanoseconds: UInt64, side: Side?) {
-        source = headers.source
-        destination = headers.destination
-        first = nanoseconds
-        last = nanoseconds
-        bytes = UInt64(truncatingIfNeeded: wireLength)
-        let high = UInt16(bigEndian: frame.loadUnaligned(fromByteOffset: 6, as: UInt16.self))
-        sourceMAC = MACAddress(
-            rawValue: UInt64(high) << 32 | UInt64(UInt32(bigEndian: frame.loadUnaligned(fromByteOffset: 8, as: UInt32.self))))
-        frames = 1
-        sourcePort = headers.sourcePort
-        destinationPort = headers.destinationPort
-        vlan = headers.vlan
-        etherType = headers.etherType
-        ipProtocol = headers.ipProtocol
-        tcpFlags = headers.tcpFlags
-        form = headers.form
-        marks = headers.marks
-        self.side = side
-        cause = headers.cause
+        self.init(
+            source: headers.source, destination: headers.destination, first: nanoseconds, last: nanoseconds,
+            bytes: UInt64(truncatingIfNeeded: wireLength), sourceMAC: frame.loadMAC(6), frames: 1, sourcePort: headers.sourcePort,
+            destinationPort: headers.destinationPort, vlan: headers.vlan, etherType: headers.etherType, ipProtocol: headers.ipProtocol,
+            tcpFlags: headers.tcpFlags, form: headers.form, marks: headers.marks, side: side, cause: headers.cause)
     }
+
     /// A sum of several frames.
     @inlinable @inline(__always)
     public init(

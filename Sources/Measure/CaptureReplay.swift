@@ -63,7 +63,7 @@ public struct CaptureReplay {
         for path in options.captures {
             let reader = try CaptureReader(path)
             while let frame = reader.next() {
-                let at = UInt64(frame.seconds) &* 1_000_000_000 &+ UInt64(frame.nanoseconds)
+                let at = frame.time
                 if first == nil { first = at }
                 guard frame.bytes.count == frame.wireLength else {
                     short += 1

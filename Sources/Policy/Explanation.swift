@@ -141,7 +141,7 @@ extension PolicyDocument.Rule {
             weight += 5
         }
         if let side, let came = question.side, (came == side) == isReply {
-            texts.append("its client must be \(side == .inside ? "inside" : "outside")")
+            texts.append("its client must be \(side)")
             weight += 5
         }
         if isExpired(at: now) {

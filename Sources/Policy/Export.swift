@@ -74,7 +74,7 @@ public struct PolicyExport: Sendable {
     }
 
     /// Seconds since 1970 as ISO 8601, without Foundation.
-    static func written(_ seconds: Int64) -> String {
+    public static func written(_ seconds: Int64) -> String {
         // H. Hinnant, "chrono-compatible low-level date algorithms", civil_from_days.
         let days = seconds >= 0 ? seconds / 86400 : (seconds - 86399) / 86400
         let shifted = days + 719468

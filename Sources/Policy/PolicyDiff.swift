@@ -339,7 +339,7 @@ extension PolicyDiff {
             var side: Side?
 
             var text: String {
-                let parts = macs.map(\.written).sorted() + (side.map { [$0 == .inside ? "inside" : "outside"] } ?? [])
+                let parts = macs.map(\.written).sorted() + (side.map { ["\($0)"] } ?? [])
                 return parts.isEmpty ? "not bound" : parts.joined(separator: ", ")
             }
         }
@@ -373,18 +373,15 @@ extension PolicyDiff {
     private static func treatments(
         _ a: PolicyDocument, _ b: PolicyDocument, _ spaces: (a: PolicySpace, b: PolicySpace), _ budget: inout WorkBudget
     ) -> [Change] {
-        struct Treatment: Hashable {
-            var fields: [String]
-        }
         let kinds: [(Change.Kind, String)] = [(.flows, "tcp"), (.flows, "midstream"), (.flows, "ftp_data"), (.flows, "reply_s"), (.trial, "mode of a rule")]
-        func treatment(_ rule: PolicyDocument.Rule, _ lane: Lane) -> Treatment {
+        func treatment(_ rule: PolicyDocument.Rule, _ lane: Lane) -> [String] {
             // What a protocol does not know makes no difference.
             let isTCP = lane.ipProtocol == .tcp, flows = rule.flows
-            return Treatment(fields: [
+            return [
                 isTCP && flows.isStrict ? "strict" : "loose", isTCP && !flows.picksUp ? "false" : "true",
                 isTCP && flows.expectsData ? "true" : "false", isTCP ? "" : "\(flows.replySeconds)",
                 rule.isMonitored ? "monitor" : "enforce",
-            ])
+            ]
         }
         // The first rule of the file is the one whose options hold.
         let found = pairs(a, b, spaces, &budget, value: treatment, order: { regions, _ in regions })
@@ -392,8 +389,8 @@ extension PolicyDiff {
         var changes: [[String]: Change] = [:]
         var told: [[String]: Set<RulePair>] = [:]
         for (before, after, rules) in found {
-            for (place, (kind, subject)) in kinds.enumerated() where before.fields[place] != after.fields[place] {
-                let key = [subject, before.fields[place], after.fields[place]]
+            for (place, (kind, subject)) in kinds.enumerated() where before[place] != after[place] {
+                let key = [subject, before[place], after[place]]
                 if changes[key] == nil {
                     order.append(key)
                     changes[key] = Change(kind: kind, subject: subject, before: key[1], after: key[2])

@@ -115,8 +115,6 @@ struct Spans: Hashable, Sendable {
         return Spans(sorted: result)
     }
 
-    func union(_ other: Spans) -> Spans { Spans(spans + other.spans) }
-
     /// Addresses as the fewest networks.
     func prefixes(_ family: IPFamily) -> [AddressPrefix] {
         var result: [AddressPrefix] = []
@@ -128,7 +126,7 @@ struct Spans: Hashable, Sendable {
                 while Self.ones(free) > span.high - low { free -= 1 }
                 result.append(
                     AddressPrefix(
-                        family: family, words: AddressWords(high: UInt64(truncatingIfNeeded: low >> 64), low: UInt64(truncatingIfNeeded: low)),
+                        family: family, words: AddressWords(number: low),
                         length: family.bits - free))
                 let last = low + Self.ones(free)
                 if last == span.high { break }
@@ -149,6 +147,8 @@ struct Spans: Hashable, Sendable {
 
 extension AddressWords {
     var number: UInt128 { UInt128(high) << 64 | UInt128(low) }
+
+    init(number: UInt128) { self.init(high: UInt64(truncatingIfNeeded: number >> 64), low: UInt64(truncatingIfNeeded: number)) }
 }
 
 extension AddressPrefix {

@@ -76,7 +76,7 @@ struct BaselineCommand: ParsableCommand {
         if let html { try OutputFile.check(html) }
         repeat {
             let history = try options.history()
-            if watch, isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J", terminator: "") }
+            if watch { Output.clearScreen() }
             try show(history)
             if watch {
                 try Output.finish()
@@ -101,8 +101,7 @@ struct BaselineCommand: ParsableCommand {
             Output.error("error: nothing was learnt of \(device)\n  → sekisho baseline --state \(options.state) lists the devices")
             throw Exit.failed
         }
-        let accepted = chosen.filter { review.isEvidence($0) }
-        let complete = Completeness(accepted.map { history.conversations[$0] }, hours: history.hours)
+        let complete = Completeness(history, review, chosen, Completeness.ObservedTime(history.hours))
         if json { try Output.json(report(history, review, chosen, complete)) } else { show(history, review, chosen, complete) }
         if let html { try write(history, review, chosen, to: html) }
     }
@@ -134,12 +133,12 @@ struct BaselineCommand: ParsableCommand {
         }
         let conversations = rule.evidence.map { history.conversations[$0] }
         if json {
-            return try Output.json(report(history, review, rule.evidence, Completeness(conversations, hours: history.hours)))
+            return try Output.json(report(history, review, rule.evidence, Completeness(conversations, Completeness.ObservedTime(history.hours))))
         }
         let count = conversations.reduce(0) { $0 + $1.connections }
         print("\(id): \(conversations.count) conversation\(conversations.count == 1 ? "" : "s"), \(Output.grouped(count)) connections\(rule.reasons.isEmpty ? "" : "; waits for a person: " + rule.reasons.sorted().map(\.text).joined(separator: "; "))")
         for one in conversations {
-            let services = ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written
+            let services = one.key.range.written
             print("\n\(one.key.client.written(one.key.family)) → \(one.key.server.written(one.key.family)) \(services); which side serves was \(one.orientation)")
             if let rhythm = Rhythm([one]) { print("  \(rhythm.text), by the last \(one.intervals.values.count) of \(Output.grouped(one.intervals.count)) intervals") }
             print(
@@ -147,25 +146,12 @@ struct BaselineCommand: ParsableCommand {
                     one.days.map { day in
                         let hours = (0..<24).map { day.hours >> UInt32($0) & 1 == 1 ? "█" : "·" }.joined()
                         return [
-                            String(Self.date(UInt64(max(0, day.day)) * 86_400_000_000_000).prefix(10)), hours, Output.grouped(UInt64(day.connections)),
+                            Output.day(day.day), hours, Output.grouped(UInt64(day.connections)),
                             Output.grouped(UInt64(day.answered)), Output.grouped(UInt64(day.refused)), Output.grouped(day.framesOut), Output.grouped(day.framesIn),
                             Output.grouped(UInt64(day.denied)),
                         ]
                     }, header: ["day (UTC)", "hours 0–23", "connections", "answered", "refused", "frames out", "in", "denied"], numbers: [2, 3, 4, 5, 6, 7]))
         }
-    }
-
-    private static func date(_ nanoseconds: UInt64) -> String {
-        ISO8601DateFormatter().string(from: Date(timeIntervalSince1970: Double(nanoseconds) / 1e9))
-    }
-
-    private func devices(_ history: History, _ review: Review, _ chosen: [Int]) -> [(AddressWords, IPFamily, [Int])] {
-        var byDevice: [AddressWords: (IPFamily, [Int])] = [:]
-        for place in chosen {
-            let key = history.conversations[place].key
-            for address in Set([key.client, key.server]) { byDevice[address, default: (key.family, [])].1.append(place) }
-        }
-        return byDevice.map { ($0.key, $0.value.0, $0.value.1) }.sorted { $0.0 < $1.0 }
     }
 
     private func report(_ history: History, _ review: Review, _ chosen: [Int], _ complete: Completeness) -> Report {
@@ -176,20 +162,20 @@ struct BaselineCommand: ParsableCommand {
                 unseen_share_bound: complete.unseenBound, expected_more: complete.expected,
                 expected_more_bound: complete.expectedBound, missing: complete.missing())
         }
+        let time = Completeness.ObservedTime(history.hours)
         return Report(
             complete: written(complete),
-            devices: devices(history, review, chosen).map { address, family, places in
+            devices: history.byDevice(chosen).map { one in
                 Report.Device(
-                    address: address.written(family), conversations: places.count,
-                    complete: written(
-                        Completeness(places.filter { review.isEvidence($0) }.map { history.conversations[$0] }, hours: history.hours)))
+                    address: one.address.written(one.family), conversations: one.places.count,
+                    complete: written(Completeness(history, review, one.places, time)))
             },
             conversations: chosen.map { place in
                 let one = history.conversations[place], period = Rhythm([one])
                 return Report.Conversation(
                     client: one.key.client.written(one.key.family), server: one.key.server.written(one.key.family),
-                    service: ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written, vlan: one.key.vlan.rawValue,
-                    first: Self.date(one.first), last: Self.date(one.last), days: one.days.count, hours: one.hourCount,
+                    service: one.key.range.written, vlan: one.key.vlan.rawValue,
+                    first: Output.time(one.first), last: Output.time(one.last), days: one.days.count, hours: one.hourCount,
                     connections: one.connections, answered: one.answered, refused: one.refused, denied: one.denied, frames: one.frames,
                     bytes: one.bytesIn + one.bytesOut, side_known: "\(one.orientation)", period_seconds: period?.median,
                     period_spread: period?.spread, review: review.reasons[place].map(\.name))
@@ -197,7 +183,7 @@ struct BaselineCommand: ParsableCommand {
     }
 
     private func show(_ history: History, _ review: Review, _ chosen: [Int], _ complete: Completeness) {
-        let devices = devices(history, review, chosen)
+        let devices = history.byDevice(chosen)
         let waiting = chosen.filter { !review.reasons[$0].isEmpty }
         print(
             "\(Output.grouped(UInt64(chosen.count))) conversations between \(Output.grouped(UInt64(devices.count))) devices, "
@@ -215,17 +201,18 @@ struct BaselineCommand: ParsableCommand {
             print("complete: no; missing:")
             for one in missing { print("  - \(one)") }
         }
-        let rows = chosen.sorted { history.conversations[$0].frames > history.conversations[$1].frames }.map { place -> [String] in
+        let byFrames = chosen.map { (place: $0, frames: history.conversations[$0].frames) }.sorted { $0.frames > $1.frames }
+        let rows = byFrames.prefix(device == nil ? 40 : .max).map { place, _ -> [String] in
             let one = history.conversations[place]
             let period = Rhythm([one]).map { $0.isRegular ? String(format: "%.3g s", $0.median) : "" } ?? ""
             return [
                 one.key.client.written(one.key.family), one.key.server.written(one.key.family),
-                ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written + (one.key.vlan == .untagged ? "" : " vlan \(one.key.vlan.rawValue)"),
+                one.key.range.written + (one.key.vlan == .untagged ? "" : " vlan \(one.key.vlan.rawValue)"),
                 Output.grouped(one.connections), Output.grouped(one.frames), one.denied == 0 ? "" : Output.grouped(one.denied), String(one.days.count), period,
                 review.reasons[place].map(\.name).joined(separator: ", "),
             ]
         }
-        print("\n" + Output.table(Array(rows.prefix(device == nil ? 40 : .max)), header: ["client", "server", "service", "connections", "frames", "denied", "days", "every", "look at"], numbers: [3, 4, 5, 6]))
-        if device == nil, rows.count > 40 { print("… and \(rows.count - 40) more: --json has them all, --device ADDRESS those of one") }
+        print("\n" + Output.table(rows, header: ["client", "server", "service", "connections", "frames", "denied", "days", "every", "look at"], numbers: [3, 4, 5, 6]))
+        if chosen.count > rows.count { print("… and \(chosen.count - rows.count) more: --json has them all, --device ADDRESS those of one") }
     }
 }

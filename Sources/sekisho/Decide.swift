@@ -3,21 +3,36 @@ import ArgumentParser
 import Baseline
 import Foundation
 import Frames
+import Policy
+
+/// Who decides, and why.
+struct ReasonOptions: ParsableArguments {
+    @Option(help: "Why; kept for the auditor.") var why: String
+    @Option(help: "Who decides; else the user who calls.") var who: String?
+
+    func validate() throws {
+        if why.trimmingCharacters(in: .whitespaces).isEmpty { throw ValidationError("--why: give a reason that an auditor will understand") }
+    }
+
+    /// The person, not root.
+    var person: String {
+        let environment = ProcessInfo.processInfo.environment
+        return who ?? environment["SUDO_USER"] ?? environment["USER"] ?? environment["LOGNAME"] ?? NSUserName()
+    }
+}
 
 /// What `approve` and `reject` have in common.
 struct DecideOptions: ParsableArguments {
     @Option(help: "State directory.") var state: String
     @OptionGroup var conversations: ConversationOptions
-    @Option(help: "Why; kept for the auditor.") var why: String
-    @Option(help: "Who decides; else the user who calls.") var who: String?
+    @OptionGroup var reason: ReasonOptions
 
     func validate() throws {
         if conversations.isEmpty { throw ValidationError("say what is meant: --from, --to or --service, or several") }
-        if why.trimmingCharacters(in: .whitespaces).isEmpty { throw ValidationError("--why: give a reason that an auditor will understand") }
     }
 
     func run(_ verdict: Decision.Verdict) throws {
-        let decisions = try conversations.decisions(verdict, who: who ?? currentUser(), why: why)
+        let decisions = try conversations.decisions(verdict, reason)
         do throws(HistoryError) {
             let store = try HistoryStore(directory: state, mayMake: false)
             let history = try store.read().forgetting()
@@ -34,7 +49,7 @@ struct DecideOptions: ParsableArguments {
             for one in covered.prefix(20) {
                 print(
                     "  \(one.key.client.written(one.key.family)) → \(one.key.server.written(one.key.family)) "
-                        + ServiceRange(one.key.ipProtocol, one.key.service, one.key.service).written)
+                        + one.key.range.written)
             }
             if covered.count > 20 { print("  … and \(covered.count - 20) more") }
             if covered.isEmpty { print("  nobody has tried it yet") }
@@ -67,28 +82,28 @@ struct Forget: ParsableCommand {
     @Option(help: ArgumentHelp("Until then.", valueName: "time")) var until: Moment?
     @Option(help: ArgumentHelp("All that this device took part in.", valueName: "address")) var device: String?
     @OptionGroup var conversations: ConversationOptions
-    @Option(help: "Why; kept for the auditor.") var why: String
-    @Option(help: "Who decides; else the user who calls.") var who: String?
+    @OptionGroup var reason: ReasonOptions
 
     func validate() throws {
         if since == nil, until == nil, device == nil, conversations.isEmpty {
             throw ValidationError("say what is to be forgotten: --since, --until, --device, --from, --to or --service")
         }
-        if why.trimmingCharacters(in: .whitespaces).isEmpty { throw ValidationError("--why: give a reason that an auditor will understand") }
         if let since, let until, since.nanoseconds >= until.nanoseconds { throw ValidationError("--since must lie before --until") }
     }
 
     func run() throws {
         let decisions = try conversations.decisions(
-            .forget, who: who ?? currentUser(), why: why, either: device, first: since?.nanoseconds ?? 0, last: until?.nanoseconds ?? .max)
+            .forget, reason, either: device, first: since?.nanoseconds ?? 0, last: until?.nanoseconds ?? .max)
         do throws(HistoryError) {
             let store = try HistoryStore(directory: state, mayMake: false)
-            let before = try store.read().forgetting()
+            var history = try store.read()
+            let before = history.forgetting()
             for decision in decisions {
                 let id = try store.add(decision)
                 print("decision \(id): forgotten, by \(decision.who)")
             }
-            let after = try store.read().forgetting()
+            history.decisions += decisions
+            let after = history.forgetting()
             let rows = Set(after.conversations.map(\.row))
             let gone = before.conversations.count { !rows.contains($0.row) }
             let cut = zip(before.conversations.filter { rows.contains($0.row) }, after.conversations).count { $0.hourCount != $1.hourCount }
@@ -121,7 +136,7 @@ struct Decisions: ParsableCommand {
                 }
                 return print("decision \(undo) is taken back")
             }
-            try show(store.read().decisions)
+            try show(store.decisions())
         } catch { throw HistoryOptions.failed(error) }
     }
 
@@ -131,12 +146,10 @@ struct Decisions: ParsableCommand {
             if let either = one.either { what.append("device \(either.written)") }
             if one.clients != nil || one.servers != nil { what.append("\(one.clients?.written ?? "any") → \(one.servers?.written ?? "any")") }
             if let service = one.service { what.append(service.written) }
-            let format = ISO8601DateFormatter()
-            func time(_ nanoseconds: UInt64) -> String { format.string(from: Date(timeIntervalSince1970: Double(nanoseconds) / 1e9)) }
-            if one.first > 0 { what.append("from \(time(one.first))") }
-            if one.last < UInt64(Int64.max) { what.append("until \(time(one.last))") }
+            if one.first > 0 { what.append("from \(Output.time(one.first))") }
+            if one.last < UInt64(Int64.max) { what.append("until \(Output.time(one.last))") }
             return Report(
-                id: one.id, at: format.string(from: Date(timeIntervalSince1970: Double(one.at))), verdict: one.verdict.rawValue, who: Output.printable(one.who), why: Output.printable(one.why),
+                id: one.id, at: PolicyExport.written(one.at), verdict: one.verdict.rawValue, who: Output.printable(one.who), why: Output.printable(one.why),
                 what: what.joined(separator: ", "))
         }
         if json {

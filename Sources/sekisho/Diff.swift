@@ -45,9 +45,10 @@ struct Diff: ParsableCommand {
 
     private static func print(_ rows: [[String]], numbers: Set<Int> = []) {
         guard !rows.isEmpty else { return }
+        let rows = rows.map { $0.last == "" ? Array($0.dropLast()) : $0 }
         let table = Output.table(rows, numbers: numbers, indent: 0)
         for (row, line) in zip(rows, table.split(separator: "\n", omittingEmptySubsequences: false)) {
-            Swift.print(colour(row[0]).map { Output.coloured(String(line), $0) } ?? String(line))
+            Swift.print(coloured(String(line), row[0]))
         }
     }
 
@@ -56,11 +57,12 @@ struct Diff: ParsableCommand {
         let left = max(0, rows - shown) + more
         guard left > 0 else { return }
         let line = "\(sign) … and \(Output.grouped(left)) more" + (rows > shown ? " (--json has \(more > 0 ? "\(Output.grouped(rows)) of them" : "all"))" : "")
-        Swift.print(colour(sign).map { Output.coloured(line, $0) } ?? line)
+        Swift.print(coloured(line, sign))
     }
 
-    private static func colour(_ sign: String) -> Output.Colour? {
-        ["+": .green, "-": .red, "~": .yellow][sign]
+    private static func coloured(_ line: String, _ sign: String) -> String {
+        let colours: [String: Output.Colour] = ["+": .green, "-": .red, "~": .yellow]
+        return colours[sign].map { Output.coloured(line, $0) } ?? line
     }
 
     /// "a, b, c, … and 4 more".
@@ -152,7 +154,7 @@ extension Diff {
                 conversations: rows.rows.map { row in
                     Report.Row(
                         rule: row.rule, from: names(row.from), to: names(row.to), service: row.services, vlan: row.vlans,
-                        side: row.side.map { $0 == .inside ? "inside" : "outside" }, family: row.family.map { $0 == .ipv4 ? "ipv4" : "ipv6" })
+                        side: row.side.map { "\($0)" }, family: row.family.map { "\($0)" })
                 }, more: rows.more)
         }
         func policy(_ file: String, _ document: PolicyDocument, _ expired: [String]) -> Report.Policy {
@@ -177,7 +179,7 @@ extension Diff {
                 var notes: [String] = []
                 if row.isOneFamilyOfTwo, let family = row.family { notes.append(family == .ipv4 ? "IPv4 only" : "IPv6 only") }
                 if let vlans = row.vlans { notes.append("vlan \(vlans)") }
-                if let side = row.side { notes.append("from \(side == .inside ? "inside" : "outside")") }
+                if let side = row.side { notes.append("from \(side)") }
                 return [
                     sign, "\(cell(row.from)) → \(cell(row.to))", ([Self.list(row.services)] + notes).joined(separator: ", "),
                     "(rule \"\(row.rule)\" in \(policy))",
@@ -203,7 +205,7 @@ extension Diff {
                 rules.isEmpty ? "" : "(rule\(rules.count == 1 ? "" : "s") \(Self.list(rules)))",
             ]
         }
-        Self.print(changes.prefix(Self.shown).map { $0.last == "" ? Array($0.dropLast()) : $0 })
+        Self.print(Array(changes.prefix(Self.shown)))
         Self.printRest("~", changes.count)
         for (ids, policy) in [(diff.expired.a, " of A"), (diff.expired.b, " of B")] where !ids.isEmpty { Swift.print(Self.expired(ids, policy)) }
         if diff.gained.count + diff.lost.count > 0, diff.modes.a != .enforce || diff.modes.b != .enforce {
@@ -257,13 +259,7 @@ extension Diff {
 
     private func compareWithHistory(_ state: String) throws -> Bool {
         let document = try PolicyFile(policies[0]).document()
-        let history: History
-        do throws(HistoryError) {
-            history = try HistoryStore(directory: state, mayMake: false).read()
-        } catch {
-            Output.error("error: \(error)")
-            throw Exit.failed
-        }
+        let history = try HistoryOptions.read(state)
         let use: PolicyUse
         do throws(TableError) {
             use = try PolicyUse(history, Review(history), document, now: PolicyFile.now)
@@ -279,13 +275,11 @@ extension Diff {
         return use.isSame
     }
 
-    private func service(_ key: ConversationKey) -> String { ServiceRange(key.ipProtocol, key.service, key.service).written }
-
     private func report(_ use: PolicyUse, _ history: History, _ document: PolicyDocument) -> UseReport {
         func stopped(_ one: PolicyUse.Stopped) -> UseReport.Stopped {
             let recorded = history.conversations[one.conversation], key = recorded.key
             return UseReport.Stopped(
-                client: key.client.written(key.family), server: key.server.written(key.family), service: service(key), vlan: key.vlan.rawValue,
+                client: key.client.written(key.family), server: key.server.written(key.family), service: key.range.written, vlan: key.vlan.rawValue,
                 connections: recorded.connections, frames: recorded.frames, days: recorded.days.count, review: one.reasons.map(\.name),
                 decision: one.decision?.rawValue)
         }
@@ -300,19 +294,19 @@ extension Diff {
     }
 
     private func show(_ use: PolicyUse, _ history: History, _ names: PolicyNames) {
-        let stopped = use.stopped.map { one -> [String] in
+        let stopped = use.stopped.prefix(Self.shown).map { one -> [String] in
             let recorded = history.conversations[one.conversation], key = recorded.key
             let vlan = key.vlan == .untagged ? "" : ", vlan \(key.vlan.rawValue)"
             let days = recorded.days.count
             return [
-                "-", "\(names.name(key.client, key.family)) → \(names.name(key.server, key.family))", service(key) + vlan,
+                "-", "\(names.name(key.client, key.family)) → \(names.name(key.server, key.family))", key.range.written + vlan,
                 "\(Output.grouped(recorded.connections)) connection\(recorded.connections == 1 ? "" : "s")",
                 "\(Output.grouped(recorded.frames)) frame\(recorded.frames == 1 ? "" : "s")", "\(days) day\(days == 1 ? "" : "s")",
                 one.reasons.isEmpty ? "" : "look at: \(one.reasons.map(\.name).joined(separator: ", "))",
             ]
         }
-        Self.print(stopped.prefix(Self.shown).map { $0.last == "" ? Array($0.dropLast()) : $0 }, numbers: [3, 4, 5])
-        Self.printRest("-", stopped.count)
+        Self.print(stopped, numbers: [3, 4, 5])
+        Self.printRest("-", use.stopped.count)
         Self.print(
             use.stoppedTypes.map { ["-", "ethertype \(EtherTypeNames.name($0.type))", "\(Output.grouped($0.frames)) frame\($0.frames == 1 ? "" : "s")"] })
         let unused = use.unused.map { one -> [String] in

@@ -19,15 +19,16 @@ struct HistoryOptions: ParsableArguments {
         [since.map { "--since \($0.text)" }, until.map { "--until \($0.text)" }, period.map { "--period=\($0)" }].compactMap { $0 }
     }
 
-    func store() throws -> HistoryStore {
-        do throws(HistoryError) { return try HistoryStore(directory: state, mayMake: false) } catch { throw Self.failed(error) }
-    }
-
     /// Without what a person has had forgotten.
     func history() throws -> History {
         do throws(HistoryError) {
-            return try chosen(try HistoryStore(directory: state, mayMake: false).read().forgetting())
+            return try chosen(HistoryStore(directory: state, mayMake: false).read().forgetting())
         } catch { throw Self.failed(error) }
+    }
+
+    /// All there is.
+    static func read(_ state: String) throws -> History {
+        do throws(HistoryError) { return try HistoryStore(directory: state, mayMake: false).read() } catch { throw failed(error) }
     }
 
     private func chosen(_ whole: History) throws(HistoryError) -> History {
@@ -106,7 +107,7 @@ struct ConversationOptions: ParsableArguments {
     }
 
     /// As many decisions as the service has ranges.
-    func decisions(_ verdict: Decision.Verdict, who: String, why: String, either: String? = nil, first: UInt64 = 0, last: UInt64 = .max) throws -> [Decision] {
+    func decisions(_ verdict: Decision.Verdict, _ reason: ReasonOptions, either: String? = nil, first: UInt64 = 0, last: UInt64 = .max) throws -> [Decision] {
         let clients = try Self.prefix(from, "--from"), servers = try Self.prefix(to, "--to"), either = try Self.prefix(either, "--device")
         let ranges: [ServiceRange?]
         if let service {
@@ -119,14 +120,8 @@ struct ConversationOptions: ParsableArguments {
         }
         return ranges.map {
             Decision(
-                at: Int64(Date().timeIntervalSince1970), who: who, why: why, verdict: verdict, clients: clients, servers: servers, either: either,
+                at: Int64(Date().timeIntervalSince1970), who: reason.person, why: reason.why, verdict: verdict, clients: clients, servers: servers, either: either,
                 service: $0, first: first, last: last)
         }
     }
-}
-
-/// Who decides: the person, not root.
-func currentUser() -> String {
-    let environment = ProcessInfo.processInfo.environment
-    return environment["SUDO_USER"] ?? environment["USER"] ?? environment["LOGNAME"] ?? NSUserName()
 }

@@ -77,7 +77,7 @@ struct Latency: ParsableCommand {
                     ? print(String(decoding: try MachineFormat.encoder(pretty: false).encode(report), as: UTF8.self))
                     : try Output.json(report)
             } else {
-                if watch && isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J", terminator: "") }
+                if watch { Output.clearScreen() }
                 print(report.text(withHistogram: watch))
             }
             try Output.finish()

@@ -36,7 +36,7 @@ struct Learn: ParsableCommand {
             return print("\(path): learnt before; nothing is counted twice (--again to do so)")
         }
         let learner = Learner()
-        let source = try store.addSource(kind: "capture", name: path, digest: nil)
+        let source = try store.addSource(kind: "capture", name: path)
         var feeder = CaptureLearner(learner)
         var frames = 0
         var last: UInt64 = 0, jumps = 0
@@ -49,13 +49,11 @@ struct Learn: ParsableCommand {
             feeder.add(frame.bytes, wireLength: frame.wireLength, at: time)
             frames += 1
             if frames % 8192 == 0, learner.waiting > 50_000 || frames % (1 << 20) == 0 {
-                feeder.flush()
                 try store.write(learner, source: source)
-                if isTerminal { FileHandle.standardError.write(Data("\r\(path): \(Output.grouped(UInt64(frames))) frames".utf8)) }
+                if isTerminal { _ = writeAll(Array("\r\(path): \(Output.grouped(UInt64(frames))) frames".utf8), to: STDERR_FILENO) }
             }
         }
-        if isTerminal, frames >= 1_000_000 { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
-        feeder.flush()
+        ProgressLine.clear()
         learner.finish()
         try store.write(learner, source: source)
         // Only now: of one that was learnt in part, all may be learnt again.

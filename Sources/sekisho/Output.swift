@@ -4,6 +4,7 @@ import CLinux
 import Control
 import Foundation
 import Glibc
+import Policy
 
 enum Output {
     /// Whether standard output is a terminal that shows colours (https://no-color.org).
@@ -49,6 +50,17 @@ enum Output {
             scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) || (0x202A...0x202E).contains(scalar.value) || (0x2066...0x2069).contains(scalar.value)
                 ? "\u{FFFD}" : scalar
         }))
+    }
+
+    /// - Parameter nanoseconds: since 1970.
+    static func time(_ nanoseconds: UInt64) -> String { PolicyExport.written(Int64(nanoseconds / 1_000_000_000)) }
+
+    /// - Parameter day: since 1970, UTC.
+    static func day(_ day: Int32) -> String { String(PolicyExport.written(Int64(day) * 86_400).prefix(10)) }
+
+    /// Where the next picture replaces the last.
+    static func clearScreen() {
+        if isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J", terminator: "") }
     }
 
     /// Columns as wide as their widest cell; those in `numbers` are right-aligned.

@@ -26,9 +26,8 @@ struct Propose: ParsableCommand {
         let history = try options.history()
         let review = Review(history)
         let proposal = Proposal(history, review, includesReview: includeReview, budget: budget)
-        let accepted = history.conversations.indices.filter { review.isEvidence($0) }
         let text = proposal.text(
-            history, name: name, completeness: Completeness(accepted.map { history.conversations[$0] }, hours: history.hours))
+            history, name: name, completeness: Completeness(history, review, history.conversations.indices, Completeness.ObservedTime(history.hours)))
         guard let output else { return print(text, terminator: "") }
         if !force, FileManager.default.fileExists(atPath: output) {
             Output.error("error: writing the policy \(output): it is there already\n  → give another name, or --force to replace it")

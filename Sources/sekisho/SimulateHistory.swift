@@ -31,22 +31,18 @@ extension Simulate {
     }
 
     func simulateHistory(_ state: String, _ table: CompiledTable, _ document: PolicyDocument, _ compiled: CompiledPolicy) throws {
-        let history: History
-        do throws(HistoryError) {
-            history = try HistoryStore(directory: state, mayMake: false).read().forgetting()
-        } catch { throw HistoryOptions.failed(error) }
+        let history = try HistoryOptions.read(state).forgetting()
         let review = Review(history)
         // A scanner's attempts are meant to be denied; all else counts as a false block.
         let simulation = HistorySimulation(history, review, table) { review.isEvidence($0) || review.isFileTransfer($0) }
         let (expected, bound) = simulation.perWeek
-        let format = ISO8601DateFormatter()
         let denied = simulation.denied.map { one in
             let seen = history.conversations[one.conversation]
             return HistoryReport.Denied(
                 client: seen.key.client.written(seen.key.family), server: seen.key.server.written(seen.key.family),
-                service: ServiceRange(seen.key.ipProtocol, seen.key.service, seen.key.service).written, cause: one.cause.name,
-                first: format.string(from: Date(timeIntervalSince1970: Double(seen.first) / 1e9)),
-                last: format.string(from: Date(timeIntervalSince1970: Double(seen.last) / 1e9)), days: seen.days.count, connections: seen.connections,
+                service: seen.key.range.written, cause: one.cause.name,
+                first: Output.time(seen.first),
+                last: Output.time(seen.last), days: seen.days.count, connections: seen.connections,
                 frames: seen.frames, review: review.reasons[one.conversation].map(\.name))
         }.sorted { $0.connections > $1.connections }
         let report = HistoryReport(
@@ -58,7 +54,7 @@ extension Simulate {
         let days = simulation.days
         print(
             "\(Output.grouped(UInt64(report.conversations))) recorded conversations under \"\(document.name)\", on \(days.count) day\(days.count == 1 ? "" : "s")"
-                + (days.isEmpty ? "" : ": \(Self.day(days.first!.day)) to \(Self.day(days.last!.day))"))
+                + (days.isEmpty ? "" : ": \(Output.day(days.first!.day)) to \(Output.day(days.last!.day))"))
         print(
             "would deny \(Output.grouped(UInt64(denied.count))) conversations, \(Output.grouped(report.denied_connections)) connections; false blocks to expect: "
                 + "\(Self.number(expected)) a week, at most \(bound.isFinite ? Self.number(bound) : "?") (95 %)")
@@ -70,13 +66,9 @@ extension Simulate {
                             [$0.client, $0.server, $0.service, $0.cause, Output.grouped($0.connections), String($0.days), String($0.last.prefix(16)), $0.review.joined(separator: ", ")]
                         }, header: ["client", "server", "service", "why", "connections", "days", "last", "look at"], numbers: [4, 5]))
             if denied.count > 40 { print("… and \(denied.count - 40) more: --json has them all") }
-            print("\nOn which days:\n" + Output.table(days.filter { $0.denied > 0 }.suffix(14).map { [Self.day($0.day), Output.grouped($0.denied), Output.grouped($0.connections)] }, header: ["day", "denied", "of"], numbers: [1, 2]))
+            print("\nOn which days:\n" + Output.table(days.filter { $0.denied > 0 }.suffix(14).map { [Output.day($0.day), Output.grouped($0.denied), Output.grouped($0.connections)] }, header: ["day", "denied", "of"], numbers: [1, 2]))
         }
         if !report.unused_rules.isEmpty { print("\nrules that nothing recorded needs: \(report.unused_rules.joined(separator: ", "))") }
-    }
-
-    private static func day(_ day: Int32) -> String {
-        String(ISO8601DateFormatter().string(from: Date(timeIntervalSince1970: Double(day) * 86_400)).prefix(10))
     }
 
     private static func number(_ value: Double) -> String { value >= 10 ? String(Int(value.rounded(.up))) : String(format: "%.1f", value) }

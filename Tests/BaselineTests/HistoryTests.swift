@@ -25,7 +25,7 @@ final class StateDirectory {
         talk.session(Talk.mes, 40001, Talk.laptop, 502)
         talk.learner.finish()
         let store = try HistoryStore(directory: directory.path)
-        let source = try store.addSource(kind: "capture", name: "test", digest: nil)
+        let source = try store.addSource(kind: "capture", name: "test")
         try store.write(talk.learner, source: source)
         // Again, by another learner, as after a restart.
         var more = Talk()
@@ -52,7 +52,7 @@ final class StateDirectory {
 
     @Test func aLaterVersionStaysAsItIs() throws {
         let directory = StateDirectory()
-        _ = try HistoryStore(directory: directory.path).addSource(kind: "capture", name: "x", digest: nil)
+        _ = try HistoryStore(directory: directory.path).addSource(kind: "capture", name: "x")
         do {
             let store = try HistoryStore(directory: directory.path)
             try store.writing { try $0.execute(sql: "PRAGMA user_version = 99") }
@@ -76,7 +76,7 @@ final class StateDirectory {
         let start = UInt64(talk.time * 1e9) - 7_200_000_000_000
         talk.learner.finish()
         let store = try HistoryStore(directory: directory.path)
-        try store.write(talk.learner, source: try store.addSource(kind: "capture", name: "x", digest: nil))
+        try store.write(talk.learner, source: try store.addSource(kind: "capture", name: "x"))
         let id = try store.add(Decision(at: 1, who: "w", why: "y", verdict: .forget, first: start + 3_600_000_000_000))
         #expect(try store.read().forgetting().conversations.map(\.key) == [Talk.key(Talk.mes, Talk.tool, 5000)])
         #expect(try store.undo(id, at: 2))
@@ -115,7 +115,7 @@ func history(_ conversations: [RecordedConversation], days: Int) -> History {
         var all = (0..<10).map { recorded(key($0), days: Array(0..<10)) }
         all += (0..<4).map { recorded(key(100 + $0), days: [2 * $0], connections: 5) }
         all += (0..<2).map { recorded(key(200 + $0), days: [$0, 9 - $0], connections: 5) }
-        let one = Completeness(all, hours: history(all, days: 10).hours, zone: TimeZone(secondsFromGMT: 0)!)
+        let one = Completeness(all, Completeness.ObservedTime(history(all, days: 10).hours, zone: TimeZone(secondsFromGMT: 0)!))
         #expect(one.block == .day && one.blocks == 10 && one.conversations == 16)
         #expect(abs(one.unseenShare - 20.0 / (1000 + 20 + 20)) < 1e-12)
         #expect(one.unseenBound > one.unseenShare && one.unseenBound < 0.1)
@@ -126,17 +126,17 @@ func history(_ conversations: [RecordedConversation], days: Int) -> History {
 
     @Test func aQuietNetworkIsCompleteAfterAWeekAndAChattyOneIsNot() {
         let quiet = (0..<20).map { recorded(key($0), days: Array(0..<10)) }
-        let calm = Completeness(quiet, hours: history(quiet, days: 10).hours, zone: TimeZone(secondsFromGMT: 0)!)
+        let calm = Completeness(quiet, Completeness.ObservedTime(history(quiet, days: 10).hours, zone: TimeZone(secondsFromGMT: 0)!))
         #expect(calm.isComplete(), "\(calm.missing())")
-        let short = Completeness(quiet.map { recorded($0.key, days: [0, 1, 2]) }, hours: history(quiet, days: 3).hours)
+        let short = Completeness(quiet.map { recorded($0.key, days: [0, 1, 2]) }, Completeness.ObservedTime(history(quiet, days: 3).hours))
         #expect(!short.isComplete())
         let chatty = quiet + (0..<200).map { recorded(key(300 + $0), days: [$0 % 10], connections: 1) }
-        let loud = Completeness(chatty, hours: history(chatty, days: 10).hours)
+        let loud = Completeness(chatty, Completeness.ObservedTime(history(chatty, days: 10).hours))
         #expect(!loud.isComplete() && loud.unseenBound > 0.05)
     }
 
     @Test func nothingSeenIsNothingKnown() {
-        let none = Completeness([], hours: [])
+        let none = Completeness([], Completeness.ObservedTime([]))
         #expect(!none.isComplete() && none.unseenBound == 1)
     }
 }

@@ -16,7 +16,6 @@ struct Talk {
     func send(_ bytes: [UInt8]) {
         var feeder = CaptureLearner(learner)
         bytes.withUnsafeBytes { feeder.add($0, wireLength: $0.count, at: UInt64(time * 1e9)) }
-        feeder.flush()
     }
 
     func tcp(_ a: [UInt8], _ ap: UInt16, _ b: [UInt8], _ bp: UInt16, _ flags: TCPFlags, payload: Int = 0) {
@@ -45,12 +44,7 @@ struct Talk {
 
     func learnt() -> [ConversationKey: ConversationDay] {
         learner.finish()
-        return Dictionary(learner.drain().map { ($0.key, $0.day) }) { a, b in
-            ConversationDay(
-                day: a.day, hours: a.hours | b.hours, first: min(a.first, b.first), last: max(a.last, b.last), connections: a.connections + b.connections,
-                answered: a.answered + b.answered, refused: a.refused + b.refused, framesOut: a.framesOut + b.framesOut, framesIn: a.framesIn + b.framesIn,
-                bytesOut: a.bytesOut + b.bytesOut, bytesIn: a.bytesIn + b.bytesIn, denied: a.denied + b.denied)
-        }
+        return Dictionary(learner.drain().map { ($0.key, $0.day) }) { $0.adding($1) }
     }
 
     static func address(_ bytes: [UInt8]) -> AddressWords { AddressWords(high: 0, low: bytes.reduce(0) { $0 << 8 | UInt64($1) }) }

@@ -8,13 +8,12 @@ import json
 import re
 import shlex
 import shutil
-import struct
 import subprocess
 
 import pytest
 
 from conftest import CAPTURES, ROOT
-from frames import ICMP, IP, TCP, UDP, Raw, ether
+from frames import ICMP, IP, TCP, UDP, Raw, ether, write_stamped
 from test_report_page import DARK, Page, Picture
 
 TEMPLATE = ROOT / "Sources" / "Baseline" / "Page" / "baseline.html"
@@ -52,11 +51,7 @@ class Recording:
         self.add(at + 0.01, ether() / IP(src=server, dst=client) / UDP(sport=port, dport=port) / Raw(b"time!"))
 
     def write(self, path):
-        with open(path, "wb") as file:
-            file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
-            for at, frame in sorted(self.frames, key=lambda f: f[0]):
-                file.write(struct.pack("<IIII", int(at), int(at % 1 * 1e6), len(frame), len(frame)) + frame)
-        return path
+        return write_stamped(path, [(int(at) * 10**9 + int(at % 1 * 1e6) * 1000, frame) for at, frame in sorted(self.frames, key=lambda f: f[0])])
 
 
 @pytest.fixture(scope="session")

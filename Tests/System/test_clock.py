@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from frames import IP, TCP, UDP, Raw, ether
+from frames import IP, TCP, UDP, Raw, ether, write_stamped
 from test_failing import Streams, frame
 from test_identity import arp
 
@@ -219,15 +219,6 @@ def test_a_time_namespace_is_refused(sekisho, bridge, network, offset):
 # --- Captures ----------------------------------------------------------------------------------------------------
 
 
-def capture(path, frames):
-    """A pcap with stamps of nanoseconds."""
-    with open(path, "wb") as file:
-        file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, 1))
-        for stamp, data in frames:
-            file.write(struct.pack("<IIII", stamp // 10**9, stamp % 10**9, len(data), len(data)) + data)
-    return path
-
-
 def simulated(sekisho, folder, file, text=None):
     (folder / "p.toml").write_text(text or policy(reply_s=10))
     done = sekisho("simulate", folder / "p.toml", file, "--verdicts", folder / "out.csv", "--json")
@@ -246,20 +237,20 @@ def test_the_clock_of_a_capture_is_set(sekisho, folder, later):
     s = 10**9
     frames = [(NOW, ask()), (NOW + 11 * s, answer(1, port=5)), (NOW + 12 * s, ask(2)), (later, answer(3)), (later + 5 * s, answer(4)),
               (later + 12 * s, answer(5)), (later + 13 * s, answer(6, port=5))]
-    assert simulated(sekisho, folder, capture(folder / "in.pcap", frames)) == [PASSES, UNASKED, PASSES, PASSES, PASSES, UNASKED, UNASKED]
+    assert simulated(sekisho, folder, write_stamped(folder / "in.pcap", frames)) == [PASSES, UNASKED, PASSES, PASSES, PASSES, UNASKED, UNASKED]
 
 
 def test_frames_out_of_order_are_no_set_clock(sekisho, folder):
     """Why: captures of several queues are; time must not run faster for it."""
     s = 10**9
     frames = [(NOW, ask())] + [(NOW + 20 * s - (n % 2) * 2 * s, ask(1)) for n in range(60)] + [(NOW + 21 * s, answer(1))]
-    assert simulated(sekisho, folder, capture(folder / "in.pcap", frames)) == [PASSES] * 62
+    assert simulated(sekisho, folder, write_stamped(folder / "in.pcap", frames)) == [PASSES] * 62
 
 
 def test_the_first_stamp_is_nought(sekisho, folder):
     """Why: tools that make captures leave the time out; a question at time 0 is a question."""
     frames = [(0, ask()), (0, answer(1)), (20 * 10**9, answer(2))]
-    assert simulated(sekisho, folder, capture(folder / "in.pcap", frames)) == [PASSES, PASSES, UNASKED]
+    assert simulated(sekisho, folder, write_stamped(folder / "in.pcap", frames)) == [PASSES, PASSES, UNASKED]
 
 
 @pytest.mark.parametrize("resolution", (0, 3, 6, 9, 18, 0x80 | 1, 0x80 | 63))

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from conftest import sh
-from test_cli import write_pcap
+from frames import write_pcap
 from test_failing import Streams, frame, policy
 from test_identity import arp
 

@@ -44,5 +44,9 @@ struct Allowed {
         return ftp.contains(asks) && record.destinationPort.rawValue >= 1024 || ftp.contains(answers) && record.sourcePort.rawValue >= 1024
     }
 
+    func allows(_ key: ConversationKey) -> Bool {
+        allows(Pair(client: key.client, server: key.server, ipProtocol: key.ipProtocol.rawValue), key.service.rawValue)
+    }
+
     private func allows(_ pair: Pair, _ port: UInt16) -> Bool { ports[pair]?.contains { $0.contains(port) } ?? false }
 }

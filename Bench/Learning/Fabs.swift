@@ -57,10 +57,7 @@ struct Fabs {
                 for one in records {
                     learner.learn(one.record)
                     if one.label == .worm, one.record.tcpFlags.opensConnection {
-                        worm.insert(
-                            ConversationKey(
-                                client: one.record.source, server: one.record.destination, service: one.record.destinationPort, vlan: one.record.vlan,
-                                ipProtocol: one.record.ipProtocol, family: .ipv4))
+                        worm.insert(ConversationKey(one.record))
                     }
                 }
                 days += learner.drain()
@@ -89,7 +86,7 @@ struct Fabs {
             }
         }
         let person = Proposal(approved, review)
-        let known = Set(made.conversations.map(\.key))
+        let places = Dictionary(uniqueKeysWithValues: made.conversations.enumerated().map { ($0.element.key, $0.offset) })
         var variants = [("by itself", proposal), ("a person approves what is right", person)]
         for budget in budgets { variants.append(("… and gives away \(grouped(budget)) permissions", Proposal(approved, review, budget: budget))) }
         let allowed = variants.map { Allowed($0.1) }
@@ -120,15 +117,16 @@ struct Fabs {
                     outcome.others[i, default: 0] += 1
                     if one.label == .maintenance { outcome.othersMaintenance[i, default: 0] += 1 }
                 }
-                if let last = allowed.last, !last.passes(record), one.rule >= 0 { outcome.missedAfterAll[fab.truth.rules[Int(one.rule)].name, default: 0] += 1 }
+                if let last = allowed.last, !last.passes(record), one.rule >= 0 {
+                    let name = fab.truth.rules[Int(one.rule)].name.prefix { !$0.isNumber }
+                    let why = places[ConversationKey(record)].map { review.reasons[$0].map(\.name).joined(separator: "+") } ?? "never seen"
+                    outcome.missedAfterAll["\(name.trimmingCharacters(in: .whitespaces)) (\(why.isEmpty ? "its sender's MAC address" : why))", default: 0] += 1
+                }
                 if !passes {
                     outcome.deniedConnections += 1
                     let name = one.rule >= 0 ? fab.truth.rules[Int(one.rule)].name : "-"
                     outcome.missed[name, default: 0] += 1
-                    let key = ConversationKey(
-                        client: record.source, server: record.destination, service: record.destinationPort, vlan: record.vlan, ipProtocol: record.ipProtocol,
-                        family: .ipv4)
-                    if !known.contains(key) { unseen += 1 }
+                    if places[ConversationKey(record)] == nil { unseen += 1 }
                 }
             }
         }
@@ -143,12 +141,8 @@ struct Fabs {
     ) {
         let frames = learner.counts.frames
         func share(_ part: UInt64, _ whole: UInt64) -> String { whole == 0 ? "-" : String(format: "%.5f %%", 100 * Double(part) / Double(whole)) }
-        let kept = worm.count { key in
-            proposal.rules.contains { rule in
-                rule.clients.contains(key.client) && rule.servers.contains(key.server)
-                    && rule.services.contains { $0.contains(key.ipProtocol, key.service) }
-            }
-        }
+        let allowed = Allowed(proposal)
+        let kept = worm.count { allowed.allows($0) }
         let reasons = Dictionary(grouping: proposal.waiting.flatMap(\.reasons), by: \.name).mapValues(\.count).sorted { $0.value > $1.value }
         print(
             """
@@ -167,5 +161,14 @@ struct Fabs {
                     + "maintenance \(grouped(outcome.othersMaintenance[i] ?? 0)) of \(grouped(outcome.maintenance)), malicious denied \(share(outcome.malicious - (outcome.othersMalicious[i] ?? 0), outcome.malicious))")
         }
         print("  still denied  \(outcome.missedAfterAll.sorted { $0.value > $1.value }.prefix(8).map { "\($0.key) \(grouped($0.value))" }.joined(separator: ", "))\n")
+    }
+}
+
+extension ConversationKey {
+    /// Of a record that opens one.
+    init(_ record: TrafficRecord) {
+        self.init(
+            client: record.source, server: record.destination, service: record.destinationPort, vlan: record.vlan, ipProtocol: record.ipProtocol,
+            family: .ipv4)
     }
 }

@@ -74,7 +74,8 @@ struct Fabs {
             made, review, made.conversations.indices, Completeness.ObservedTime(made.hours, zone: TimeZone(secondsFromGMT: 0)!))
         // A person knows the plant: approves what waits and is right, and nothing else.
         var approved = made
-        for (place, _) in proposal.waiting {
+        // Data connections of FTP come with their sessions.
+        for (place, _) in proposal.waiting where !review.isFileTransfer(place) {
             let key = made.conversations[place].key
             let isRight = fab.truth.rule(
                 client: UInt32(truncatingIfNeeded: key.client.low), server: UInt32(truncatingIfNeeded: key.server.low), key.ipProtocol, key.service) != nil
@@ -89,8 +90,16 @@ struct Fabs {
         let places = Dictionary(uniqueKeysWithValues: made.conversations.enumerated().map { ($0.element.key, $0.offset) })
         var variants = [("by itself", proposal), ("a person approves what is right", person)]
         for budget in budgets { variants.append(("… and gives away \(grouped(budget)) permissions", Proposal(approved, review, budget: budget))) }
+        approved.decisions += fab.standIns
+        variants.append(("… and says who stands in for whom", Proposal(approved, review)))
         let allowed = variants.map { Allowed($0.1) }
 
+        // A rule's name, and why its connection is not allowed.
+        func why(_ one: FabRecord) -> String {
+            let name = one.rule >= 0 ? fab.truth.rules[Int(one.rule)].name.prefix { !$0.isNumber }.trimmingCharacters(in: .whitespaces) : "-"
+            let reasons = places[ConversationKey(one.record)].map { review.reasons[$0].map(\.name).joined(separator: "+") } ?? "never seen"
+            return "\(name) (\(reasons.isEmpty ? "its sender's MAC address" : reasons))"
+        }
         var outcome = Outcome()
         var unseen: UInt64 = 0
         fab.runHours(Self.learnt..<Self.learnt + 7 * 24) { records in
@@ -117,15 +126,10 @@ struct Fabs {
                     outcome.others[i, default: 0] += 1
                     if one.label == .maintenance { outcome.othersMaintenance[i, default: 0] += 1 }
                 }
-                if let last = allowed.last, !last.passes(record), one.rule >= 0 {
-                    let name = fab.truth.rules[Int(one.rule)].name.prefix { !$0.isNumber }
-                    let why = places[ConversationKey(record)].map { review.reasons[$0].map(\.name).joined(separator: "+") } ?? "never seen"
-                    outcome.missedAfterAll["\(name.trimmingCharacters(in: .whitespaces)) (\(why.isEmpty ? "its sender's MAC address" : why))", default: 0] += 1
-                }
+                if let last = allowed.last, !last.passes(record) { outcome.missedAfterAll[why(one), default: 0] += 1 }
                 if !passes {
                     outcome.deniedConnections += 1
-                    let name = one.rule >= 0 ? fab.truth.rules[Int(one.rule)].name : "-"
-                    outcome.missed[name, default: 0] += 1
+                    outcome.missed[why(one), default: 0] += 1
                     if places[ConversationKey(record)] == nil { unseen += 1 }
                 }
             }

@@ -244,13 +244,14 @@ public struct BaselinePage: Encodable, Sendable {
         self.rules = rules
 
         var catalogue = KnownServices()
+        let words = LastWords(history)
         conversations = places.map { place in
             let one = history.conversations[place], key = one.key
             let service = key.range
             return Conversation(
                 client: numbers[key.client]!, server: numbers[key.server]!, service: service.written, known: catalogue.name(service),
                 vlan: key.vlan.rawValue, state: states[place], isFtpData: review.ftp.isData(place), rule: ruleOf[place],
-                decision: history.lastWord(key)?.id, connections: one.connections, answered: one.answered,
+                decision: words.about(key)?.id, connections: one.connections, answered: one.answered,
                 refused: one.refused, frames: one.frames, bytes: one.bytesIn + one.bytesOut, days: one.days.count, hours: one.hourCount,
                 first: date(one.first), last: date(one.last), sideKnown: "\(one.orientation)", rhythm: Rhythm([one])?.text,
                 review: review.reasons[place].map { Reason(name: $0.name, text: $0.text) },

@@ -14,7 +14,7 @@ struct FTPData: Sendable {
         var port: Port
     }
 
-    /// Fewer ports than this between two are no habit of FTP's.
+    /// Fewer ports than this, of one server or of one client, are no habit of FTP's.
     private static let fewestPorts = 3
 
     /// - Parameter chosen: places of sessions that may have data connections; nil: whatever is answered on FTP's port.
@@ -35,20 +35,29 @@ struct FTPData: Sendable {
                     services.insert(Service(server: server, port: one.key.service))
                 }
             }
+            let sessionCounts = control.mapValues { places in
+                (connections: places.reduce(0) { $0 + conversations[$1].connections }, days: Set(places.flatMap { conversations[$0].days.map(\.day) }).count)
+            }
             var candidates: [AddressPair: [Int]] = [:]
             for (place, one) in conversations.enumerated() {
                 let key = one.key
                 // Passive: the client opens one more, above the well-known ports. Active: the server does, from port 20.
-                guard key.ipProtocol == .tcp, key.service.rawValue >= 1024, one.days.count <= 2, one.connections <= 4,
-                    Review.risky[key.service.rawValue] == nil, !ServiceCatalogue.isKnown(key.ipProtocol, key.service),
+                guard key.ipProtocol == .tcp, key.service.rawValue >= 1024, Review.risky[key.service.rawValue] == nil, !ServiceCatalogue.isKnown(key.ipProtocol, key.service),
                     !services.contains(Service(server: key.server, port: key.service))
                 else { continue }
                 let own = AddressPair(key.client, key.server)
-                for pair in [own, own.swapped] where control[pair] != nil {
+                for pair in [own, own.swapped] {
+                    // A port chosen anew each time comes seldom, or seldom again where there are many sessions.
+                    guard let all = sessionCounts[pair], one.connections <= max(4, all.connections / 4), one.days.count <= max(2, all.days / 2) else { continue }
                     candidates[pair, default: []].append(place)
                 }
             }
-            for (pair, places) in candidates where places.count >= Self.fewestPorts {
+            var byServer: [AddressWords: Int] = [:], byClient: [AddressWords: Int] = [:]
+            for (pair, places) in candidates {
+                byServer[pair.server, default: 0] += places.count
+                byClient[pair.client, default: 0] += places.count
+            }
+            for (pair, places) in candidates where max(byServer[pair.server]!, byClient[pair.client]!) >= Self.fewestPorts {
                 for place in places { data[place, default: []] += control[pair]! }
                 sessions.formUnion(control[pair]!)
             }

@@ -174,6 +174,8 @@ public struct Decision: Sendable, Equatable {
         case approve, reject
         /// Not learnt, for a time: during an infection, say.
         case forget
+        /// Devices that stand in for one another: what one of them may do, every one may.
+        case alike
     }
     public var id: Int64 = 0
     /// Seconds since 1970.
@@ -188,13 +190,15 @@ public struct Decision: Sendable, Equatable {
     public var either: AddressPrefix?
     /// nil: any.
     public var service: ServiceRange?
+    /// `alike` only: who they are.
+    public var members: [AddressPrefix] = []
     /// `forget` only: ns since 1970.
     public var first: UInt64 = 0
     public var last: UInt64 = .max
 
     public init(
         at: Int64, who: String, why: String, verdict: Verdict, clients: AddressPrefix? = nil, servers: AddressPrefix? = nil,
-        either: AddressPrefix? = nil, service: ServiceRange? = nil, first: UInt64 = 0, last: UInt64 = .max
+        either: AddressPrefix? = nil, service: ServiceRange? = nil, members: [AddressPrefix] = [], first: UInt64 = 0, last: UInt64 = .max
     ) {
         self.at = at
         self.who = who
@@ -204,6 +208,7 @@ public struct Decision: Sendable, Equatable {
         self.servers = servers
         self.either = either
         self.service = service
+        self.members = members
         self.first = first
         self.last = last
     }
@@ -218,9 +223,6 @@ public struct Decision: Sendable, Equatable {
 }
 
 extension History {
-    /// The last that was approved or rejected of this; nil: nothing was.
-    func lastWord(_ key: ConversationKey) -> Decision? { decisions.last { $0.verdict != .forget && $0.covers(key) } }
-
     /// Every device that takes part in these conversations, in order of addresses, with their places.
     public func byDevice(_ places: [Int]) -> [(address: AddressWords, family: IPFamily, places: [Int])] {
         var devices: [AddressWords: (family: IPFamily, places: [Int])] = [:]
@@ -323,9 +325,15 @@ extension HistoryStore {
                 service = ServiceRange(IPProtocol(rawValue: UInt8(clamping: number)), Port(rawValue: low), Port(rawValue: high))
             }
             // One that cannot be read must not come to mean more than it said.
-            guard let clients = prefix(5), let servers = prefix(6), let either = prefix(7) else { return nil }
+            var members: [AddressPrefix] = []
+            if verdict == .alike {
+                let written = (row[7] as String? ?? "").split(separator: ",")
+                members = written.compactMap { WrittenAddress.network(String($0)) }
+                guard members.count == written.count, members.count > 0 else { return nil }
+            }
+            guard let clients = prefix(5), let servers = prefix(6), let either = verdict == .alike ? .some(nil) : prefix(7) else { return nil }
             var decision = Decision(
-                at: row[1], who: row[2], why: row[3], verdict: verdict, clients: clients, servers: servers, either: either, service: service,
+                at: row[1], who: row[2], why: row[3], verdict: verdict, clients: clients, servers: servers, either: either, service: service, members: members,
                 first: UInt64(max(0, row[11] as Int64)), last: UInt64(max(0, row[12] as Int64)))
             decision.id = row[0]
             return decision
@@ -345,7 +353,7 @@ extension HistoryStore {
                     """,
                 arguments: [
                     decision.at, decision.who, decision.why, decision.verdict.rawValue, decision.clients?.written, decision.servers?.written,
-                    decision.either?.written, decision.service.map { Int($0.ipProtocol.rawValue) }, decision.service.map { Int($0.low.rawValue) },
+                    decision.verdict == .alike ? decision.members.map(\.written).joined(separator: ",") : decision.either?.written, decision.service.map { Int($0.ipProtocol.rawValue) }, decision.service.map { Int($0.low.rawValue) },
                     decision.service.map { Int($0.high.rawValue) }, Int64(clamping: decision.first), Int64(clamping: decision.last),
                 ])
             return db.lastInsertedRowID

@@ -72,10 +72,11 @@ public struct PolicyUse: Sendable {
         let data = FTPData(history.conversations, sessions: Set(sessions))
         open.removeAll { data.isData($0) }
         allowed = history.conversations.count - open.count
+        let words = LastWords(history)
         let all = open.map { place in
             let key = history.conversations[place].key
             return (
-                Stopped(conversation: place, reasons: review.reasons[place], decision: history.lastWord(key)?.verdict),
+                Stopped(conversation: place, reasons: review.reasons[place], decision: words.about(key)?.verdict),
                 frames: history.conversations[place].frames)
         }.sorted { $0.frames > $1.frames }.map(\.0)
         stopped = all.filter { $0.decision != .reject }

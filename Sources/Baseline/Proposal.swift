@@ -48,10 +48,10 @@ public struct Proposal: Sendable {
     public init(_ history: History, _ review: Review, includesReview: Bool = false, budget: Int = 0) {
         var accepted: [Int] = [], waiting: [(Int, [ReviewReason])] = [], rejected: [Int] = []
         var approved: Set<Int> = []
+        let words = LastWords(history)
         for (place, one) in history.conversations.enumerated() {
-            // The last word counts.
             // An approval is of what there was to see; what came later waits.
-            if let decision = history.decisions.last(where: { $0.covers(one.key) && ($0.verdict == .reject || $0.verdict == .approve && one.isSeen(by: $0.at)) }) {
+            if let decision = words.about(one.key, where: { $0.verdict == .reject || one.isSeen(by: $0.at) }) {
                 if decision.verdict == .approve {
                     accepted.append(place)
                     approved.insert(place)
@@ -68,18 +68,25 @@ public struct Proposal: Sendable {
         let sessions = Set(accepted)
         waiting.removeAll { review.ftp.isData($0.0, besides: sessions) }
         accepted.removeAll { !approved.contains($0) && review.ftp.isData($0, besides: sessions) }
-        var rules = Self.rules(history, accepted, review.ftp, Self.generalized(history, accepted, budget: budget))
+        var knowledge = Knowledge(
+            words: words, standIns: StandIns(history), generalized: Self.generalized(history, accepted, budget: budget), ftp: review.ftp)
+        var rules = Self.rules(history, accepted, knowledge)
         if includesReview {
+            // What nobody has agreed to yet is given to nobody else.
+            knowledge.generalized = []
+            knowledge.standIns = .none
             let groups: [[ReviewReason]: [(Int, [ReviewReason])]] = Dictionary(grouping: waiting) { $0.1 }
             for (reasons, group) in groups.sorted(by: { $0.value[0].0 < $1.value[0].0 }) {
-                var more = reasons.contains(.portRange) ? Self.ranges(history, group.map { $0.0 }) : Self.rules(history, group.map { $0.0 }, review.ftp, [])
+                var more = reasons.contains(.portRange) ? Self.ranges(history, group.map { $0.0 }) : Self.rules(history, group.map { $0.0 }, knowledge)
                 for i in more.indices { more[i].reasons = Set(reasons) }
                 rules += more
             }
         }
-        var used: Set<AddressWords> = []
-        for rule in rules { used.formUnion(rule.clients + rule.servers) }
-        devices = Self.devices(history, used, accepted)
+        var families: [AddressWords: IPFamily] = [:]
+        for rule in rules {
+            for address in rule.clients + rule.servers { families[address] = rule.family }
+        }
+        devices = Self.devices(history, families, accepted)
         self.rules = Self.named(rules, devices)
         self.waiting = waiting.map { (conversation: $0.0, reasons: $0.1) }
         self.rejected = rejected
@@ -101,7 +108,15 @@ public struct Proposal: Sendable {
         var hasFTPData: Bool
     }
 
-    private static func rules(_ history: History, _ places: [Int], _ ftp: FTPData, _ generalized: Generalized) -> [ProposedRule] {
+    /// What else is known than what was seen.
+    private struct Knowledge {
+        var words: LastWords
+        var standIns: StandIns
+        var generalized: Generalized
+        var ftp: FTPData
+    }
+
+    private static func rules(_ history: History, _ places: [Int], _ knowledge: Knowledge) -> [ProposedRule] {
         var lanes: [Lane: [Int]] = [:]
         for place in places {
             let key = history.conversations[place].key
@@ -109,12 +124,12 @@ public struct Proposal: Sendable {
         }
         var sides: [Sides: (services: [ServiceRange], evidence: [Int])] = [:]
         func add(_ lane: Lane, _ block: Block) {
-            let isFTP = lane.service.ipProtocol == .tcp && lane.service.low.rawValue == 21 && block.evidence.contains { ftp.hasData($0) }
+            let isFTP = lane.service.ipProtocol == .tcp && lane.service.low.rawValue == 21 && block.evidence.contains { knowledge.ftp.hasData($0) }
             let side = Sides(family: lane.family, vlan: lane.vlan, clients: block.clients, servers: block.servers, hasFTPData: isFTP)
             sides[side, default: ([], [])].services.append(lane.service)
             sides[side]!.evidence += block.evidence
         }
-        let whole = Dictionary(grouping: generalized, by: \.lane)
+        let whole = Dictionary(grouping: knowledge.generalized, by: \.lane)
         for (lane, places) in lanes {
             var rest = places
             for block in whole[lane] ?? [] {
@@ -122,10 +137,24 @@ public struct Proposal: Sendable {
                 func isInside(_ place: Int) -> Bool {
                     clients.contains(history.conversations[place].key.client) && servers.contains(history.conversations[place].key.server)
                 }
-                add(lane, Block(clients: block.clients, servers: block.servers, evidence: rest.filter(isInside)))
+                let given = Block(clients: block.clients, servers: block.servers, evidence: rest.filter(isInside))
+                for block in withoutRejected(given, lane, history, knowledge.words) { add(lane, block) }
                 rest.removeAll(where: isInside)
             }
-            if !rest.isEmpty { for block in blocks(history, rest) { add(lane, block) } }
+            // Those who stand in for one another are one until it is known who may ask whom.
+            let members = knowledge.standIns.of(lane.service)
+            func node(_ address: AddressWords) -> AddressWords { members[address]?.first ?? address }
+            let pairs = rest.map { place in
+                let key = history.conversations[place].key
+                return (pair: AddressPair(node(key.client), node(key.server)), place: Optional(place))
+            }
+            for var block in blocks(pairs) {
+                if !members.isEmpty {
+                    block.clients = Set(block.clients.flatMap { members[$0] ?? [$0] }).sorted()
+                    block.servers = Set(block.servers.flatMap { members[$0] ?? [$0] }).sorted()
+                }
+                for block in withoutRejected(block, lane, history, knowledge.words) { add(lane, block) }
+            }
         }
         return sides.map { side, what in
             let services = what.services.reduce(0) { $0 + $1.count }
@@ -133,7 +162,25 @@ public struct Proposal: Sendable {
                 id: "", clients: side.clients, servers: side.servers, family: side.family, services: joined(what.services), vlan: side.vlan,
                 hasFTPData: side.hasFTPData, evidence: what.evidence.sorted(),
                 unobserved: side.clients.count * side.servers.count * services - Set(what.evidence.map { history.conversations[$0].key }).count)
-        }.sorted { ($0.evidence.first ?? 0) < ($1.evidence.first ?? 0) }
+        }.sorted { ($0.evidence.first ?? .max, $0.clients[0], $0.servers[0]) < ($1.evidence.first ?? .max, $1.clients[0], $1.servers[0]) }
+    }
+
+    /// What was rejected is in no rule, whatever it is that the rule would have been made for.
+    private static func withoutRejected(_ block: Block, _ lane: Lane, _ history: History, _ words: LastWords) -> [Block] {
+        let isExact = block.evidence.count == block.clients.count * block.servers.count
+        guard !isExact, words.hasRejections else { return [block] }
+        var pairs: [(pair: AddressPair, place: Int?)] = []
+        var seen: [AddressPair: Int] = [:]
+        for place in block.evidence { seen[AddressPair(history.conversations[place].key.client, history.conversations[place].key.server)] = place }
+        for client in block.clients {
+            for server in block.servers {
+                let key = ConversationKey(
+                    client: client, server: server, service: lane.service.low, vlan: lane.vlan, ipProtocol: lane.service.ipProtocol, family: lane.family)
+                let place = seen[AddressPair(client, server)]
+                if place != nil || words.about(key)?.verdict != .reject { pairs.append((AddressPair(client, server), place)) }
+            }
+        }
+        return pairs.count == block.clients.count * block.servers.count ? [block] : blocks(pairs)
     }
 
     /// One rule for all the ports between two: from the lowest to the highest.
@@ -158,25 +205,25 @@ public struct Proposal: Sendable {
         var evidence: [Int]
     }
 
-    /// Covers the pairs of one service by blocks "all of these to all of those" without a pair that nobody saw.
-    private static func blocks(_ history: History, _ places: [Int]) -> [Block] {
+    /// Covers the pairs of one service by blocks "all of these to all of those" without any other pair.
+    private static func blocks(_ pairs: [(pair: AddressPair, place: Int?)]) -> [Block] {
         typealias Group = (one: [AddressWords], others: [AddressWords], evidence: [Int])
-        func grouped(by side: KeyPath<ConversationKey, AddressWords>, _ other: KeyPath<ConversationKey, AddressWords>) -> [Group] {
-            var partners: [AddressWords: [(AddressWords, Int)]] = [:]
-            for place in places {
-                let key = history.conversations[place].key
-                partners[key[keyPath: side], default: []].append((key[keyPath: other], place))
+        func grouped(by side: KeyPath<AddressPair, AddressWords>, _ other: KeyPath<AddressPair, AddressWords>) -> [Group] {
+            var partners: [AddressWords: (others: Set<AddressWords>, evidence: [Int])] = [:]
+            for (pair, place) in pairs {
+                partners[pair[keyPath: side], default: ([], [])].others.insert(pair[keyPath: other])
+                if let place { partners[pair[keyPath: side]]!.evidence.append(place) }
             }
             var groups: [[AddressWords]: (one: [AddressWords], evidence: [Int])] = [:]
             for (one, met) in partners {
-                let others = met.map(\.0).sorted()
+                let others = met.others.sorted()
                 groups[others, default: ([], [])].one.append(one)
-                groups[others]!.evidence += met.map(\.1)
+                groups[others]!.evidence += met.evidence
             }
             return groups.map { ($0.value.one.sorted(), $0.key, $0.value.evidence) }
         }
-        let byServer = grouped(by: \ConversationKey.server, \ConversationKey.client)
-        let byClient = grouped(by: \ConversationKey.client, \ConversationKey.server)
+        let byServer = grouped(by: \AddressPair.server, \AddressPair.client)
+        let byClient = grouped(by: \AddressPair.client, \AddressPair.server)
         if byServer.count <= byClient.count { return byServer.map { Block(clients: $0.others, servers: $0.one, evidence: $0.evidence) } }
         return byClient.map { Block(clients: $0.one, servers: $0.others, evidence: $0.evidence) }
     }
@@ -269,7 +316,7 @@ public struct Proposal: Sendable {
         }
     }
 
-    private static func devices(_ history: History, _ used: Set<AddressWords>, _ accepted: [Int]) -> [Device] {
+    private static func devices(_ history: History, _ families: [AddressWords: IPFamily], _ accepted: [Int]) -> [Device] {
         var macs: [AddressWords: [MACAddress: (first: UInt64, last: UInt64)]] = [:]
         var owners: [MACAddress: Set<AddressWords>] = [:]
         for one in history.addresses {
@@ -278,14 +325,8 @@ public struct Proposal: Sendable {
             owners[one.address.mac, default: []].insert(one.address.address)
         }
         let roles = Role.all(history, accepted)
-        var families: [AddressWords: IPFamily] = [:]
-        for one in history.conversations {
-            families[one.key.client] = one.key.family
-            families[one.key.server] = one.key.family
-        }
         var taken: Set<String> = []
-        return used.sorted().compactMap { address in
-            guard let family = families[address] else { return nil }
+        return families.sorted { $0.key < $1.key }.map { address, family in
             let role = roles[address] ?? .device
             let suffix = address.written(family).replacing(".", with: "-").replacing(":", with: "-")
             let isGroup = address.isGroup(family)

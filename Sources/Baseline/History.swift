@@ -41,6 +41,13 @@ public struct RecordedConversation: Sendable {
     /// Whoever is asked never says anything to one that is all or many.
     public var isToGroup: Bool { key.server.isGroup(key.family) }
     public var isAnswered: Bool { answered > 0 }
+
+    /// It came on several days, and has not come for much longer than ever between them: a device that is gone, work that is done.
+    public func isSilent(in history: History) -> Bool {
+        guard days.count >= 3, let last = days.last?.day, let end = history.hours.last else { return false }
+        let longest = zip(days, days.dropFirst()).map { Int64($1.day) - Int64($0.day) }.max() ?? 0
+        return end / 24 - Int64(last) > max(14, 3 * longest)
+    }
 }
 
 /// How an address was seen to be used.

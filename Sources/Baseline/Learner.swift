@@ -286,9 +286,14 @@ public final class Learner {
             for client in [one.pointee.opener, 1 &- one.pointee.opener] {
                 guard let known = index.find(key(one, client: client), conversations) else { continue }
                 one.pointee.client = client
-                // A guess does not become more by being repeated.
-                one.pointee.orientation = min(.inferred, conversations[known].orientation)
-                one.pointee.conversation = Int32(known)
+                if conversations[known].orientation == .guessed {
+                    // A guess does not become more by being repeated, but by what is known of the ports meanwhile.
+                    (one.pointee.client, one.pointee.orientation) = weighed(one)
+                    if one.pointee.orientation == .guessed { one.pointee.client = client }
+                } else {
+                    one.pointee.orientation = .inferred
+                }
+                if one.pointee.client == client { one.pointee.conversation = Int32(known) }
                 break
             }
         }
@@ -299,6 +304,12 @@ public final class Learner {
     /// Decides by what is known by now.
     private func decide(_ one: UnsafeMutablePointer<Connection>) {
         guard one.pointee.orientation == nil else { return }
+        (one.pointee.client, one.pointee.orientation) = weighed(one)
+        if one.pointee.seen.0, one.pointee.seen.1, one.pointee.isByTwoWires { countAnswer(one) }
+    }
+
+    /// Who is the client, by what is known of both ports by now.
+    private func weighed(_ one: UnsafeMutablePointer<Connection>) -> (client: UInt8, Orientation) {
         let opener = one.pointee.opener, other = 1 &- opener
         let evidence = [opener, other].map { endpoint in
             let port = port(one, endpoint)
@@ -306,9 +317,7 @@ public final class Learner {
             return ServiceEvidence(port: port, connections: known.connections, wasOpened: known.isServer)
         }
         let (servesSecond, orientation) = ServiceEvidence.servesSecond(evidence[0], evidence[1])
-        one.pointee.client = servesSecond ? opener : other
-        one.pointee.orientation = orientation
-        if one.pointee.seen.0, one.pointee.seen.1, one.pointee.isByTwoWires { countAnswer(one) }
+        return (servesSecond ? opener : other, orientation)
     }
 
     private func key(_ one: UnsafeMutablePointer<Connection>, client: UInt8) -> ConversationKey {

@@ -98,14 +98,28 @@ extension Proposal {
         let first = all.map(\.first).min() ?? 0, last = all.map(\.last).max() ?? 0
         var lines: [String] = []
         if !rule.reasons.isEmpty { lines.append("review: " + rule.reasons.sorted().map(\.text).joined(separator: "; ")) }
+        if all.isEmpty { return lines + ["never seen\(standIns(rule, history))"] }
         lines.append(
             "seen: \(all.count) conversation\(all.count == 1 ? "" : "s"), \(connections) connections, \(frames) frames, on \(days) day\(days == 1 ? "" : "s"), "
                 + "\(date(first)) to \(date(last))")
         if let period = Rhythm(all) { lines.append(period.text) }
         let guesses = all.count { $0.orientation != .seen }
         if guesses > 0 { lines.append("the beginning of \(guesses == all.count ? "none" : "\(guesses) of them") was \(guesses == all.count ? "seen" : "not seen")") }
-        if rule.unobserved > 0 { lines.append("unobserved: \(rule.unobserved) of the permissions it gives were never used") }
+        if all.allSatisfy({ $0.isSilent(in: history) }) { lines.append("silent since \(date(last)): take it out if that is over") }
+        if rule.unobserved > 0 { lines.append("unobserved: \(rule.unobserved) of the permissions it gives were never used\(standIns(rule, history))") }
         return lines
+    }
+
+    /// Whose word it is that some of a rule stand in for others.
+    private func standIns(_ rule: ProposedRule, _ history: History) -> String {
+        let said = history.decisions.filter { one in
+            one.verdict == .alike && (one.service.map { range in rule.services.contains { range.contains($0.ipProtocol, $0.low) } } ?? true)
+                && [rule.clients, rule.servers].contains { side in
+                    side.lazy.filter { address in one.members.contains { $0.family == rule.family && $0.contains(address) } }.prefix(2).count == 2
+                }
+        }
+        if said.isEmpty { return "" }
+        return "; by decision " + said.map { one in "\(one.id) (\(one.who): \(one.why))" }.joined(separator: ", ").filter { !$0.isNewline }
     }
 
     static func quoted(_ text: String) -> String {

@@ -47,6 +47,7 @@ struct BaselineCommand: ParsableCommand {
             var side_known: String
             var period_seconds: Double?
             var period_spread: Double?
+            var silent: Bool
             var review: [String]
         }
         struct Complete: Encodable {
@@ -110,7 +111,7 @@ struct BaselineCommand: ParsableCommand {
         // The commands on the page work from any directory.
         let page = BaselinePage(
             history, review, chosen: chosen, state: URL(fileURLWithPath: options.state).standardizedFileURL.path,
-            options: options.words + (device.map { ["--device \($0)"] } ?? []), version: Sekisho.configuration.version)
+            options: options.times.words + (device.map { ["--device \($0)"] } ?? []), version: Sekisho.configuration.version)
         let text: String
         do throws(HistoryError) {
             text = try BaselinePage.html((try? MachineFormat.encoder(pretty: false).encode(page)) ?? Data())
@@ -178,7 +179,7 @@ struct BaselineCommand: ParsableCommand {
                     first: Output.time(one.first), last: Output.time(one.last), days: one.days.count, hours: one.hourCount,
                     connections: one.connections, answered: one.answered, refused: one.refused, denied: one.denied, frames: one.frames,
                     bytes: one.bytesIn + one.bytesOut, side_known: "\(one.orientation)", period_seconds: period?.median,
-                    period_spread: period?.spread, review: review.reasons[place].map(\.name))
+                    period_spread: period?.spread, silent: one.isSilent(in: history), review: review.reasons[place].map(\.name))
             })
     }
 
@@ -209,7 +210,8 @@ struct BaselineCommand: ParsableCommand {
                 one.key.client.written(one.key.family), one.key.server.written(one.key.family),
                 one.key.range.written + (one.key.vlan == .untagged ? "" : " vlan \(one.key.vlan.rawValue)"),
                 Output.grouped(one.connections), Output.grouped(one.frames), one.denied == 0 ? "" : Output.grouped(one.denied), String(one.days.count), period,
-                review.reasons[place].map(\.name).joined(separator: ", "),
+                (review.reasons[place].map(\.name) + (one.isSilent(in: history) ? ["silent since \(Output.day(one.days.last?.day ?? 0))"] : []))
+                    .joined(separator: ", "),
             ]
         }
         print("\n" + Output.table(rows, header: ["client", "server", "service", "connections", "frames", "denied", "days", "every", "look at"], numbers: [3, 4, 5, 6]))

@@ -73,6 +73,47 @@ struct Reject: ParsableCommand {
     func run() throws { try options.run(.reject) }
 }
 
+struct Alike: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Say that devices stand in for one another: a host and its standby, laptops, tools of a kind.",
+        discussion: """
+            What one of them may do by the next proposal, every one may, and the same for what may be done to them; with --service, for that service. \
+            Of a network those addresses are meant that were seen. What was rejected stays so. 'sekisho decisions' takes it back.
+            """)
+    @Argument(help: ArgumentHelp("Addresses or networks.", valueName: "address")) var members: [String]
+    @Option(help: "State directory.") var state: String
+    @Option(help: ArgumentHelp("tcp/5000, udp/5000-5010, icmp/echo, or a service's name; else all.", valueName: "service")) var service: String?
+    @OptionGroup var reason: ReasonOptions
+
+    func run() throws {
+        let prefixes = try members.map { try ConversationOptions.prefix($0, "address")! }
+        guard Set(prefixes.map(\.family)).count == 1, prefixes.count > 1 || !prefixes[0].isHost else {
+            throw ValidationError("give at least two addresses, or a network, of one family")
+        }
+        let ranges = try ConversationOptions.services(service)
+        do throws(HistoryError) {
+            let store = try HistoryStore(directory: state, mayMake: false)
+            var history = try store.read().forgetting()
+            func given() -> (permissions: Int, rules: Int) {
+                let proposal = Proposal(history, Review(history))
+                return (proposal.rules.reduce(0) { $0 + $1.unobserved }, proposal.rules.count)
+            }
+            let before = given()
+            for range in ranges {
+                let decision = Decision(
+                    at: Int64(Date().timeIntervalSince1970), who: reason.person, why: reason.why, verdict: .alike, service: range, members: prefixes)
+                let id = try store.add(decision)
+                history.decisions.append(decision)
+                print("decision \(id): they stand in for one another, by \(decision.who)")
+            }
+            let after = given()
+            print(
+                "  a proposal has \(Output.grouped(UInt64(after.rules))) rules then (\(Output.grouped(UInt64(before.rules))) before), and gives "
+                    + "\(Output.grouped(UInt64(after.permissions))) permissions that nobody has used (\(Output.grouped(UInt64(before.permissions))) before)")
+        } catch { throw HistoryOptions.failed(error) }
+    }
+}
+
 struct Forget: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Take out what was learnt by time, device or conversation, as after an infection.",
@@ -113,7 +154,7 @@ struct Forget: ParsableCommand {
 }
 
 struct Decisions: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "List what was approved, rejected and forgotten, by whom and why.")
+    static let configuration = CommandConfiguration(abstract: "List what was approved, rejected, forgotten and said to be alike, by whom and why.")
     @Option(help: "State directory.") var state: String
     @Option(help: ArgumentHelp("Take the decision of this number back.", valueName: "number")) var undo: Int64?
     @Flag(help: "Print JSON.") var json = false
@@ -144,6 +185,7 @@ struct Decisions: ParsableCommand {
         let reports = decisions.map { one in
             var what: [String] = []
             if let either = one.either { what.append("device \(either.written)") }
+            if !one.members.isEmpty { what.append(one.members.map(\.written).joined(separator: " = ")) }
             if one.clients != nil || one.servers != nil { what.append("\(one.clients?.written ?? "any") → \(one.servers?.written ?? "any")") }
             if let service = one.service { what.append(service.written) }
             if one.first > 0 { what.append("from \(Output.time(one.first))") }

@@ -10,24 +10,27 @@ struct Diff: ParsableCommand {
         abstract: "Compare two policies by what they mean, or a policy with what was learnt.",
         usage: """
             sekisho diff A B [--json]
-            sekisho diff POLICY --state DIR [--json]
+            sekisho diff POLICY --state DIR [--since TIME] [--until TIME] [--json]
             """,
         discussion: """
             Of two policies: what B lets pass and A does not (+), what A lets pass and B does not (-), and what changes otherwise (~). How they \
             are written makes no difference: names, order, rules or ranges in one piece or in several. Rules that have expired do not count.
 
-            With --state: recorded conversations that the policy does not allow (-), and rules, or parts of rules, that nobody has used (?).
+            With --state: recorded conversations that the policy does not allow (-), and rules, or parts of rules, that nobody has used (?): \
+            with --since, that nobody has used since.
 
             Ends with exit code 0 if there is no difference, 1 if there is one, 2 if it could not be found out.
             """)
 
     @Argument(help: ArgumentHelp("Policy files: two, or one with --state.", valueName: "policy")) var policies: [String]
     @Option(help: ArgumentHelp("State directory: compare with what was learnt.", valueName: "dir")) var state: String?
+    @OptionGroup var times: HistoryTimes
     @Flag(help: "Print JSON.") var json = false
 
     func validate() throws {
         if state == nil, policies.count != 2 { throw ValidationError("give two policies to compare, or one and --state") }
         if state != nil, policies.count != 1 { throw ValidationError("with --state, give one policy") }
+        if state == nil, !times.words.isEmpty { throw ValidationError("\(times.words[0]) is about a history: give --state") }
     }
 
     func run() throws {
@@ -259,7 +262,7 @@ extension Diff {
 
     private func compareWithHistory(_ state: String) throws -> Bool {
         let document = try PolicyFile(policies[0]).document()
-        let history = try HistoryOptions.read(state)
+        let history = try times.history(state)
         let use: PolicyUse
         do throws(TableError) {
             use = try PolicyUse(history, Review(history), document, now: PolicyFile.now)

@@ -5,9 +5,8 @@ import Foundation
 import Frames
 import Policy
 
-/// Which part of which history.
-struct HistoryOptions: ParsableArguments {
-    @Option(help: "State directory.") var state: String
+/// Which part of a history.
+struct HistoryTimes: ParsableArguments {
     @Option(help: ArgumentHelp("Only what was seen from then on: 2026-11-24, 2026-11-24T06:00, or with Z for UTC.", valueName: "time"))
     var since: Moment?
     @Option(help: ArgumentHelp("Only what was seen until then.", valueName: "time")) var until: Moment?
@@ -20,18 +19,13 @@ struct HistoryOptions: ParsableArguments {
     }
 
     /// Without what a person has had forgotten.
-    func history() throws -> History {
+    func history(_ state: String) throws -> History {
         do throws(HistoryError) {
-            return try chosen(HistoryStore(directory: state, mayMake: false).read().forgetting())
-        } catch { throw Self.failed(error) }
+            return try chosen(HistoryStore(directory: state, mayMake: false).read().forgetting(), state)
+        } catch { throw HistoryOptions.failed(error) }
     }
 
-    /// All there is.
-    static func read(_ state: String) throws -> History {
-        do throws(HistoryError) { return try HistoryStore(directory: state, mayMake: false).read() } catch { throw failed(error) }
-    }
-
-    private func chosen(_ whole: History) throws(HistoryError) -> History {
+    private func chosen(_ whole: History, _ state: String) throws(HistoryError) -> History {
         var history = whole
         if since != nil || until != nil {
             let from = since?.nanoseconds ?? 0, to = until?.nanoseconds ?? .max
@@ -56,6 +50,14 @@ struct HistoryOptions: ParsableArguments {
         rest.append(at..<UInt64.max)
         return history.during(rest)
     }
+}
+
+/// Which part of which history.
+struct HistoryOptions: ParsableArguments {
+    @Option(help: "State directory.") var state: String
+    @OptionGroup var times: HistoryTimes
+
+    func history() throws -> History { try times.history(state) }
 
     static func failed(_ error: HistoryError) -> any Error {
         Output.error("error: \(error)")
@@ -106,18 +108,19 @@ struct ConversationOptions: ParsableArguments {
         return prefix
     }
 
+    /// nil in it: any service.
+    static func services(_ service: String?) throws -> [ServiceRange?] {
+        guard let service else { return [nil] }
+        guard let found = WrittenAddress.services(service), !found.isEmpty else {
+            throw ValidationError("--service: \"\(service)\" is neither a service's name nor protocol/port; e.g. hsms, tcp/5000, icmp/echo")
+        }
+        return found
+    }
+
     /// As many decisions as the service has ranges.
     func decisions(_ verdict: Decision.Verdict, _ reason: ReasonOptions, either: String? = nil, first: UInt64 = 0, last: UInt64 = .max) throws -> [Decision] {
         let clients = try Self.prefix(from, "--from"), servers = try Self.prefix(to, "--to"), either = try Self.prefix(either, "--device")
-        let ranges: [ServiceRange?]
-        if let service {
-            guard let found = WrittenAddress.services(service), !found.isEmpty else {
-                throw ValidationError("--service: \"\(service)\" is neither a service's name nor protocol/port; e.g. hsms, tcp/5000, icmp/echo")
-            }
-            ranges = found
-        } else {
-            ranges = [nil]
-        }
+        let ranges = try Self.services(service)
         return ranges.map {
             Decision(
                 at: Int64(Date().timeIntervalSince1970), who: reason.person, why: reason.why, verdict: verdict, clients: clients, servers: servers, either: either,

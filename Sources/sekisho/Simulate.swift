@@ -18,6 +18,7 @@ struct Simulate: ParsableCommand {
     @Argument(help: "Policy file.") var policy: String
     @Argument(help: "Captures.") var captures: [String] = []
     @Option(help: "State directory: the whole recorded history instead of captures.") var state: String?
+    @OptionGroup var times: HistoryTimes
     @Option(help: "Mode, whatever the policy file says.") var mode: Mode?
     @Option(help: ArgumentHelp("Write packet,timestamp,verdict,cause,rule for every frame.", valueName: "out.csv"))
     var verdicts: String?
@@ -40,6 +41,7 @@ struct Simulate: ParsableCommand {
 
     func validate() throws {
         if captures.isEmpty == (state == nil) { throw ValidationError("give captures, or --state with what was learnt") }
+        if state == nil, !times.words.isEmpty { throw ValidationError("\(times.words[0]) is about a history: give --state") }
         if state != nil, verdicts != nil { throw ValidationError("--verdicts is about frames of captures") }
     }
 

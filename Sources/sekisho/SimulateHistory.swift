@@ -31,7 +31,7 @@ extension Simulate {
     }
 
     func simulateHistory(_ state: String, _ table: CompiledTable, _ document: PolicyDocument, _ compiled: CompiledPolicy) throws {
-        let history = try HistoryOptions.read(state).forgetting()
+        let history = try times.history(state)
         let review = Review(history)
         // A scanner's attempts are meant to be denied; all else counts as a false block.
         let simulation = HistorySimulation(history, review, table) { review.isEvidence($0) || review.isFileTransfer($0) }

@@ -216,6 +216,64 @@ func history(_ conversations: [RecordedConversation], days: Int) -> History {
         #expect(marked.rules.count > 1 && marked.rules.dropFirst().allSatisfy { !$0.reasons.isEmpty })
     }
 
+    @Test func whoStandsInMayDoTheSameButNothingThatWasRejected() {
+        let tools = (1...4).map { [10, 3, 1, UInt8($0)] as [UInt8] }, standby: [UInt8] = [10, 3, 0, 11]
+        var made = history(tools.map { recorded(Talk.key(Talk.mes, $0, 5000), days: Array(0..<10)) }, days: 10)
+        func alike(_ members: [[UInt8]], _ service: ServiceRange? = nil) -> Decision {
+            Decision(
+                at: 1, who: "a", why: "b", verdict: .alike, service: service,
+                members: members.map { AddressPrefix(family: .ipv4, words: Talk.address($0), length: 32) })
+        }
+        made.decisions = [alike([Talk.mes, standby], ServiceRange(.tcp, Port(rawValue: 5000), Port(rawValue: 5000)))]
+        var rules = Proposal(made, Review(made)).rules
+        #expect(rules.count == 1 && rules[0].clients == [Talk.mes, standby].map(Talk.address) && rules[0].servers.count == 4 && rules[0].unobserved == 4)
+        // Not for another service.
+        made.decisions = [alike([Talk.mes, standby], ServiceRange(.tcp, Port(rawValue: 80), Port(rawValue: 80)))]
+        #expect(Proposal(made, Review(made)).rules.map(\.clients) == [[Talk.address(Talk.mes)]])
+        // Who stands in for somebody who stands in for a third; on both sides; a network is those of it that were seen.
+        made.decisions = [alike([Talk.mes, standby]), alike([standby, Talk.laptop])]
+        made.decisions.append(
+            Decision(at: 1, who: "a", why: "b", verdict: .alike, members: [AddressPrefix(family: .ipv4, words: Talk.address([10, 3, 1, 0]), length: 24)]))
+        rules = Proposal(made, Review(made)).rules
+        #expect(rules.count == 1 && rules[0].clients.count == 3 && rules[0].servers.count == 4 && rules[0].unobserved == 8)
+        // A refusal stands above it.
+        made.decisions.append(
+            Decision(
+                at: 2, who: "a", why: "b", verdict: .reject, clients: AddressPrefix(family: .ipv4, words: Talk.address(standby), length: 32),
+                servers: AddressPrefix(family: .ipv4, words: Talk.address(tools[0]), length: 32)))
+        rules = Proposal(made, Review(made)).rules
+        let pairs = rules.flatMap { rule in rule.clients.flatMap { client in rule.servers.map { AddressPair(client, $0) } } }
+        #expect(pairs.count == 11 && !pairs.contains(AddressPair(Talk.address(standby), Talk.address(tools[0]))))
+        #expect(rules.reduce(0) { $0 + $1.unobserved } == 7)
+    }
+
+    @Test func ofManyDecisionsTheLastAboutAConversationCounts() {
+        let key = Talk.key(Talk.mes, Talk.tool, 5000)
+        func host(_ address: [UInt8]) -> AddressPrefix { AddressPrefix(family: .ipv4, words: Talk.address(address), length: 32) }
+        var made = history([recorded(key, days: Array(0..<10))], days: 10)
+        #expect(LastWords(made).about(key) == nil)
+        // About the two, about one of them, about the two again.
+        made.decisions = [
+            Decision(at: 1, who: "a", why: "", verdict: .approve, clients: host(Talk.mes), servers: host(Talk.tool)),
+            Decision(at: 2, who: "b", why: "", verdict: .reject, servers: host(Talk.tool)),
+        ]
+        #expect(LastWords(made).about(key)?.who == "b")
+        made.decisions.append(Decision(at: 3, who: "c", why: "", verdict: .approve, clients: host(Talk.mes), servers: host(Talk.tool)))
+        #expect(LastWords(made).about(key)?.who == "c")
+        #expect(LastWords(made).about(key) { $0.at < 3 }?.who == "b")
+        #expect(LastWords(made).about(Talk.key(Talk.laptop, Talk.tool, 5000))?.who == "b")
+        #expect(LastWords(made).about(Talk.key(Talk.mes, Talk.laptop, 5000)) == nil)
+    }
+
+    @Test func whatCameOftenAndComesNoMoreIsSilent() {
+        let made = history(
+            [
+                recorded(Talk.key(Talk.mes, Talk.tool, 5000), days: Array(0..<60)), recorded(Talk.key(Talk.mes, Talk.tool, 80), days: Array(0..<10)),
+                recorded(Talk.key(Talk.mes, Talk.tool, 81), days: [0, 20, 40]),
+            ], days: 60)
+        #expect(made.conversations.map { $0.isSilent(in: made) } == [false, true, false])
+    }
+
     @Test func manyPortsBetweenTwoAreARangeForAPerson() {
         let all = (0..<20).map { recorded(Talk.key(Talk.mes, Talk.tool, UInt16(49_200 + 7 * $0)), days: [$0 % 10, ($0 + 1) % 10].sorted(), connections: 1) }
         let history = history(all, days: 10)
@@ -236,6 +294,16 @@ func history(_ conversations: [RecordedConversation], days: Int) -> History {
         let proposal = Proposal(history, Review(history))
         #expect(proposal.rules.count == 1 && proposal.rules[0].hasFTPData)
         #expect(Set(proposal.waiting.map { history.conversations[$0.conversation].key.service.rawValue }) == [5000, 3389])
+    }
+
+    @Test func portsThatComeAgainWithManySessionsAreDataToo() {
+        var all = [recorded(Talk.key(Talk.mes, Talk.tool, 21), days: Array(0..<14), connections: 280)]
+        all += (0..<30).map { recorded(Talk.key(Talk.mes, Talk.tool, UInt16(50_000 + $0)), days: [1, 4, 9], connections: 3) }
+        // One port for half of the sessions is a service of its own.
+        all.append(recorded(Talk.key(Talk.mes, Talk.tool, 61_000), days: Array(0..<14), connections: 140))
+        let history = history(all, days: 14)
+        let review = Review(history)
+        #expect((1...30).allSatisfy { review.isFileTransfer($0) } && !review.isFileTransfer(31))
     }
 
     @Test func anAddressIsBoundToWhoHadItFirst() {

@@ -82,6 +82,25 @@ struct Talk {
         #expect(Array(talk.learnt().keys) == [Talk.key(Talk.mes, Talk.tool, 7777)])
     }
 
+    /// A poll from a new port each time: its first exchange is a guess, and the guess is mended by those that follow.
+    @Test func aGuessIsMendedByWhatComesLater() {
+        var talk = Talk()
+        for port in 0..<5 {
+            for (from, fromPort, to, toPort) in [(Talk.mes, UInt16(40_000 + port), Talk.tool, UInt16(161)), (Talk.tool, 161, Talk.mes, UInt16(40_000 + port))] {
+                var frame = FrameBuilder()
+                frame.ipv4(from: from, to: to, proto: 17, payload: FrameBuilder.be(fromPort) + FrameBuilder.be(toPort) + [0, 9, 0, 0, 1])
+                talk.send(frame.bytes)
+            }
+            talk.time += 1800
+            // Only now is it known to be over.
+            if port == 0 { talk.learner.finish() }
+        }
+        talk.learner.finish()
+        let days = talk.learner.drain()
+        #expect(Set(days.map(\.key)) == [Talk.key(Talk.mes, Talk.tool, 161, .udp)])
+        #expect(days.last?.orientation == .inferred)
+    }
+
     @Test func aPortThatWasSeenToBeOpenedServes() {
         var talk = Talk()
         talk.session(Talk.mes, 1025, Talk.tool, 60000)

@@ -108,9 +108,30 @@ def test_from_proposal_to_policy(sekisho, learnt, folder):
     assert {one["service"] for one in judged["denied"]} == {"tcp/3389", "tcp/445"}
     # The engineer's visits were legitimate for all that is known: some are to be expected again, the scan is not.
     assert 1 < judged["expected_false_blocks_per_week"] < judged["expected_false_blocks_per_week_bound"] < 15
+    # Of a part of the time.
+    early = json.loads(sekisho("simulate", policy, "--state", learnt, "--until", "2023-11-25", "--json").stdout)
+    assert early["denied_conversations"] == 1 and early["connections"] < judged["connections"]
     # An existing file is not lost by mistake.
     sekisho("propose", "--state", learnt, "-o", policy, code=1)
     assert policy.read_text() == text
+
+
+def test_who_stands_in_for_whom(sekisho, learnt, folder):
+    said = sekisho("alike", MES, "10.3.0.11", "--service", "tcp/5000", "--state", learnt, "--why", "standby host", "--who", "ann").stdout
+    assert "gives 1 permissions that nobody has used (0 before)" in said
+    policy = folder / "bay.toml"
+    sekisho("propose", "--state", learnt, "-o", policy)
+    assert "# unobserved: 1 of the permissions it gives were never used; by decision 1 (ann: standby host)" in policy.read_text()
+    sekisho("check", policy)
+    [decision] = json.loads(sekisho("decisions", "--state", learnt, "--json").stdout)
+    assert (decision["verdict"], decision["what"]) == ("alike", f"{MES} = 10.3.0.11, tcp/5000")
+    # A refusal stands above it.
+    sekisho("reject", "--state", learnt, "--from", "10.3.0.11", "--why", "out of use")
+    assert "10.3.0.11" not in sekisho("propose", "--state", learnt).stdout
+    sekisho("decisions", "--undo", "1", "--state", learnt)
+    assert "unobserved" not in sekisho("propose", "--state", learnt).stdout
+    for wrong in ([MES], [MES, "fe80::1"], [MES, "nonsense"]):
+        sekisho("alike", *wrong, "--state", learnt, "--why", "x", code=64)
 
 
 def test_a_person_decides(sekisho, learnt):

@@ -21,6 +21,8 @@ public struct PolicyDocument: Sendable {
         public var macs: [MACAddress]
         /// Where it is; nil: either side.
         public var side: Side?
+        /// It learns alone, while the policy may be enforced for the others.
+        public var isLearning = false
         public var location: SourceLocation
     }
 
@@ -46,6 +48,8 @@ public struct PolicyDocument: Sendable {
         public var side: Side?
         /// Passes, and is counted apart: a rule on trial.
         public var isMonitored: Bool
+        /// Stands in no file: it is a learning device's.
+        public var isLearning = false
         /// Seconds since 1970; nil: for ever.
         public var expires: Int64?
         public var flows = FlowOptions()

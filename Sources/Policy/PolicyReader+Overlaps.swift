@@ -7,7 +7,7 @@ private let rulesToCompare = 4000
 
 extension PolicyReader {
     mutating func findOverlaps(_ document: PolicyDocument) {
-        let rules = document.rules
+        let rules = document.rules.filter { !$0.isLearning }
         if rules.count > rulesToCompare {
             var seen: [RuleMeaning: PolicyDocument.Rule] = [:]
             for rule in rules {

@@ -75,7 +75,13 @@ public struct PolicyReader {
         if let value = table["devices"] { readDevices(value) }
         if let value = table["services"] { readServices(value) }
         if let value = table["groups"] { readGroups(value) }
-        let rules = table["allow"].map { readRules($0) } ?? []
+        var rules = table["allow"].map { readRules($0) } ?? []
+        for device in deviceOrder.compactMap({ devices[$0] }) where device.isLearning {
+            for rule in learningRules(device) {
+                if rules.contains(where: { $0.id == rule.id }) { diagnostics.error("the id \"\(rule.id)\" stands for a device that learns", at: device.location) }
+                rules.append(rule)
+            }
+        }
         var document = PolicyDocument(
             name: name, mode: mode, etherTypes: etherTypes, devices: deviceOrder.compactMap { devices[$0] }, rules: rules)
         document.groups = groupOrder.map { PolicyDocument.Group(name: $0, addresses: groups[$0] ?? []) }
@@ -286,7 +292,7 @@ public struct PolicyReader {
             }
             checkName(entry)
             let table = Table(fields)
-            checkKeys(table, ["addresses", "mac", "side"], of: "a device")
+            checkKeys(table, ["addresses", "mac", "side", "mode"], of: "a device")
             var device = PolicyDocument.Device(name: entry.key, addresses: [], macs: [], location: entry.keyLocation)
             if let addresses = table["addresses"] {
                 for item in list(addresses, "addresses of \"\(entry.key)\"") {
@@ -307,6 +313,14 @@ public struct PolicyReader {
                 diagnostics.error("device \"\(entry.key)\" has no addresses", at: entry.keyLocation, "add addresses = [\"…\"]")
             }
             device.side = table["side"].flatMap { readSide($0, "where the device is") }
+            if let value = table["mode"], let text = string(value, "mode of \"\(entry.key)\"") {
+                device.isLearning = text == "learn"
+                if text != "learn" {
+                    diagnostics.error(
+                        "a device has no mode \"\(text)\"", at: value.location,
+                        nearest(text, among: ["learn"]) ?? "use learn, or leave it out: the policy's mode holds")
+                }
+            }
             for item in table["mac"].map({ list($0, "mac of \"\(entry.key)\"") }) ?? [] {
                 guard let text = string(item, "mac") else { continue }
                 guard let mac = MACAddress(written: text) else {
@@ -321,6 +335,17 @@ public struct PolicyReader {
             }
             devices[entry.key] = device
             deviceOrder.append(entry.key)
+        }
+    }
+
+    /// Whatever this device asks for or is asked passes, in whatever mode the others are: it comes last, so that its counts say what no other rule allows.
+    private func learningRules(_ device: PolicyDocument.Device) -> [PolicyDocument.Rule] {
+        let anyone: [AddressPrefix] = [.any(.ipv4), .any(.ipv6)]
+        return [true, false].map { asks in
+            PolicyDocument.Rule(
+                id: "learn:\(device.name):\(asks ? "client" : "server")", from: [asks ? device.name : "any"], to: [asks ? "any" : device.name], service: ["any"],
+                clients: asks ? device.addresses : anyone, servers: asks ? anyone : device.addresses, services: WrittenService.all, purpose: nil, owner: nil,
+                vlans: [], side: nil, isMonitored: true, isLearning: true, expires: nil, flows: flowOptions, location: device.location)
         }
     }
 

@@ -118,6 +118,13 @@ struct WrittenService {
         "ah": 51, "icmpv6": 58, "ospf": 89, "pim": 103, "vrrp": 112, "l2tp": 115, "sctp": 132, "udplite": 136,
     ]
 
+    /// Of every protocol that has a name here.
+    static let all: [ServiceRange] = protocols.values.sorted().map { number in
+        let ipProtocol = IPProtocol(rawValue: number)
+        let last: UInt16 = ipProtocol.hasPorts || ipProtocol == .icmp || ipProtocol == .icmpv6 ? 65535 : 0
+        return ServiceRange(ipProtocol, Port(rawValue: 0), Port(rawValue: last))
+    }
+
     static func ipProtocol(_ name: String) -> IPProtocol? {
         if let number = protocols[name] { return IPProtocol(rawValue: number) }
         guard name.allSatisfy(\.isASCIIDigit) else { return nil }

@@ -46,6 +46,18 @@ private let example = """
     """
 
 @Suite struct PolicyReaderTests {
+    @Test func aDeviceMayLearnAlone() throws {
+        let text = example.replacing("mac = [\"02:00:00:00:03:0a\"]", with: "mode = \"learn\"")
+        let reading = read(text, overlaps: true)
+        let policy = try #require(reading.document)
+        #expect(reading.diagnostics.isEmpty)
+        #expect(policy.rules.map(\.id) == ["mes-scanner", "learn:mes:client", "learn:mes:server"])
+        #expect(policy.rules[1].clients.map(\.written) == ["10.3.0.10"] && policy.rules[2].servers.map(\.written) == ["10.3.0.10"])
+        #expect(policy.rules[1].services.contains { $0.contains(.udp, Port(rawValue: 9)) } && policy.rules[1].isMonitored)
+        #expect(messages(text.replacing("\"learn\"", with: "\"lern\"")).contains { $0.contains("a device has no mode") && $0.contains("learn") })
+        #expect(messages(text.replacing("id = \"mes-scanner\"", with: "id = \"learn:mes:client\"")).contains { $0.contains("stands for a device that learns") })
+    }
+
     @Test func theExampleIsReadWhole() throws {
         let reading = read(example)
         let policy = try #require(reading.document)

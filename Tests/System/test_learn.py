@@ -176,6 +176,28 @@ def test_what_was_denied_is_learnt_as_denied(sekisho, bridge, stacks, folder):
     assert counts(denied[HOST, TOOL, "tcp/5000"]) == (1, 1, 0) and denied[HOST, TOOL, "tcp/5000"]["denied"] == 0
 
 
+def test_a_new_tool_learns_beside_those_that_are_enforced(sekisho, bridge, stacks, folder):
+    """Why: a bay must not go back to learning because a tool was added to it."""
+    NEW = "10.0.0.3"
+    sh(f"ip -n {stacks.b.netns} addr add {NEW}/24 dev {stacks.b.port}")
+    state, policy = folder / "state", POLICY + f'[devices.new]\naddresses = ["{NEW}"]\nmode = "learn"\n'
+    running = bridge(policy, "--mode", "enforce", "--state", state, net=stacks)
+    running.wait_for(lambda: "forwarding" in running.said(), "the start")
+    servers = [Server(stacks.b, TOOL, 7000), Server(stacks.b, NEW, 7000)]
+    with open_socket(stacks.a) as one, pytest.raises(TimeoutError):
+        one.settimeout(0.3)
+        one.connect((TOOL, 7000))
+    talk(stacks.a, NEW, 7000)
+    ask(stacks.a, NEW, 7000)
+    hits = {rule["id"]: rule["frames"] for rule in running.status()["rules"]}
+    assert hits["learn:new:server"] + hits["learn:new:client"] >= 10 and hits["link"] == 0
+    running.stop()
+    for server in servers:
+        server.close()
+    proposed = sekisho("propose", "--state", state).stdout
+    assert f'addresses = ["{NEW}"]' in proposed and "tcp/7000" in proposed and f'"{TOOL}"' not in proposed
+
+
 def test_a_killed_process_has_lost_a_second(sekisho, bridge, stacks, folder):
     """Why: what took weeks to learn must not hang on how the process ends; and the next one goes on from there."""
     state = folder / "state"

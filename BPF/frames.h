@@ -50,6 +50,8 @@ enum cause {
   CAUSE_ADDRESS_BINDING,
   // 37 to 43 are of the flow table, which is not here.
   CAUSE_WRONG_SIDE = 44,
+  CAUSE_QUARANTINED,
+  CAUSE_ISOLATED,
   CAUSE_TRANSMIT_FULL = 48,
   CAUSE_FRAME_CHAIN,
   CAUSE_NO_WORKER,

@@ -53,8 +53,11 @@ struct control {
     __u32 tag;
     // The longest frame that the sockets take: a longer one wakes nobody.
     __u32 longest;
-    __u32 unused;
+    // Devices in `quarantine`; with SECOND_HALF they are in that one; with ISLAND nothing crosses.
+    __u32 quarantined;
 };
+#define ISLAND 0x80000000u
+#define SECOND_HALF 0x40000000u
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -63,6 +66,23 @@ struct {
     __type(key, __u32);
     __type(value, struct control);
 } control SEC(".maps");
+
+// Quarantine.swift's entries, but for the exceptions: while the kernel judges there are none. Two halves: the one in use, and the
+// one that is being written.
+#define MAX_QUARANTINED 64
+struct quarantined {
+    struct address_words address; // all ones: none
+    __u64 mac;                    // 0: none
+    __u64 is_ipv6;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 2 * MAX_QUARANTINED);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct quarantined);
+} quarantine SEC(".maps");
 
 // A queue of a port, indexed as `xsks`.
 struct queue {
@@ -237,6 +257,45 @@ INLINE int leave(__u32 side, struct counts *counts, __u32 length)
     return bpf_redirect_map(&ports, !side, 0);
 }
 
+// Whether a frame that was parsed is to or from a device that is cut off.
+PART int is_quarantined(struct work *w, uint32_t count)
+{
+    if (!w || w->headers.cause == CAUSE_TRUNCATED || w->headers.cause == CAUSE_ETHERNET_HEADER)
+        return false;
+    struct wire f = WIRE(w);
+    const struct frame_headers *h = &w->headers;
+    uint64_t receiver = word64(f, 0) >> 16, sender = word64(f, 6) >> 16;
+    struct address_words source = h->source, destination = h->destination;
+    if (h->marks & MARK_ICMP_ERROR && h->cause == CAUSE_NONE) {
+        // Those are the addresses of the packet inside.
+        long network = h->network_offset;
+        if (h->form == FORM_IPV4) {
+            source = (struct address_words){0, word32(f, network + 12)};
+            destination = (struct address_words){0, word32(f, network + 16)};
+        } else {
+            source = (struct address_words){word64(f, network + 8), word64(f, network + 16)};
+            destination = (struct address_words){word64(f, network + 24), word64(f, network + 32)};
+        }
+    }
+    bool is_ipv6 = h->form == FORM_IPV6 || h->form == FORM_NEIGHBOUR;
+    __u32 half = count & SECOND_HALF ? MAX_QUARANTINED : 0;
+    count &= 0xFF;
+    for (__u32 i = 0; i < MAX_QUARANTINED && i < count; i++) {
+        __u32 place = half + i;
+        const struct quarantined *q = bpf_map_lookup_elem(&quarantine, &place);
+        if (!q)
+            break;
+        if (q->mac && (q->mac == sender || q->mac == receiver))
+            return true;
+        if (h->form == FORM_OTHER || (q->is_ipv6 != 0) != is_ipv6)
+            continue;
+        if ((q->address.high == source.high && q->address.low == source.low) ||
+            (q->address.high == destination.high && q->address.low == destination.low))
+            return true;
+    }
+    return false;
+}
+
 INLINE int judge_here(struct xdp_md *ctx, const struct control *c, __u32 side, struct counts *counts, __u32 length)
 {
     __u32 place = c->table & 1;
@@ -250,6 +309,11 @@ INLINE int judge_here(struct xdp_md *ctx, const struct control *c, __u32 side, s
     }
     judge(t, w, side);
     __u32 cause = w->verdict.cause & (CAUSE_CAPACITY - 1);
+    __u32 quarantined = c->quarantined;
+    if (UNLIKELY(quarantined) && (quarantined & ISLAND || is_quarantined(w, quarantined))) {
+        add(&counts->denied[quarantined & ISLAND ? CAUSE_ISOLATED : CAUSE_QUARANTINED], length);
+        return XDP_DROP;
+    }
     if (cause == CAUSE_NONE) {
         __u32 rule = t->hits_base + w->verdict.rule;
         __u64 *hit = w->verdict.rule == NO_RULE ? 0 : bpf_map_lookup_elem(&hits, &rule);
@@ -345,6 +409,10 @@ int sekisho_xdp(struct xdp_md *ctx)
     __u32 action = c->actions[state];
     if (action == KERNEL)
         return judge_here(ctx, c, side, counts, length);
+    if (UNLIKELY(c->quarantined & ISLAND)) {
+        add(&counts->denied[CAUSE_ISOLATED], length);
+        return XDP_DROP;
+    }
     if (action == OPEN)
         return leave(side, counts, length);
     add(&counts->denied[CAUSE_NO_WORKER], length);

@@ -312,12 +312,12 @@ private func breach(_ table: UnsafePointer<TableView>, _ place: UInt32, _ mac: M
 
 extension UnsafeRawPointer {
     @inline(__always)
-    fileprivate func loadWord32(_ offset: Int) -> UInt32 {
+    func loadWord32(_ offset: Int) -> UInt32 {
         UInt32(bigEndian: loadUnaligned(fromByteOffset: offset, as: UInt32.self))
     }
 
     @inline(__always)
-    fileprivate func loadIPv6(_ offset: Int) -> AddressWords {
+    func loadIPv6(_ offset: Int) -> AddressWords {
         AddressWords(
             high: UInt64(bigEndian: loadUnaligned(fromByteOffset: offset, as: UInt64.self)),
             low: UInt64(bigEndian: loadUnaligned(fromByteOffset: offset &+ 8, as: UInt64.self)))

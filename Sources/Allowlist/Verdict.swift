@@ -63,6 +63,11 @@ extension Cause {
     @inlinable public static var icmpErrorUntracked: Cause { Cause(rawValue: 42) }
     @inlinable public static var flowTableFull: Cause { Cause(rawValue: 43) }
     @inlinable public static var wrongSide: Cause { Cause(rawValue: 44) }
+    @inlinable public static var quarantined: Cause { Cause(rawValue: 45) }
+    @inlinable public static var isolated: Cause { Cause(rawValue: 46) }
+
+    /// A person, or an alert, has ordered it: it holds in every mode.
+    @inlinable public var isOrdered: Bool { self == .quarantined || self == .isolated }
 
     /// The verdict's causes, in the order of their numbers.
     public static let ofVerdict: [CauseDescription] = [
@@ -79,5 +84,7 @@ extension Cause {
         CauseDescription(.icmpErrorUntracked, "icmp-error-untracked", "an ICMP error about a packet of no flow there is"),
         CauseDescription(.flowTableFull, "flow-table-full", "a frame that needs room in the flow table, and there is none (or another worker kept it too long)"),
         CauseDescription(.wrongSide, "wrong-side", "a device's address in a frame from the other side of the bridge"),
+        CauseDescription(.quarantined, "quarantined", "to or from a device in quarantine"),
+        CauseDescription(.isolated, "isolated", "the bridge is an island: nothing crosses"),
     ]
 }

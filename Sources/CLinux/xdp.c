@@ -52,7 +52,7 @@ struct clinux_xdp_program {
 };
 
 // Maps that a program of another size takes over from the one before: all but the table.
-static const char *const shared_maps[] = {"xsks", "ports", "control", "queues", "beats", "failures", "kernel_counts", "frames_left", "processors"};
+static const char *const shared_maps[] = {"xsks", "ports", "control", "queues", "beats", "failures", "kernel_counts", "frames_left", "processors", "quarantine"};
 
 static int map_of(const clinux_xdp_program *own, const char *name) {
   return bpf_object__find_map_fd_by_name(own->object, name);

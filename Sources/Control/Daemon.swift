@@ -81,6 +81,9 @@ public final class Daemon: @unchecked Sendable {
     private var identities = Identities()
     private var sightingsLost: UInt64 = 0
     private var recording: Recording?
+    private var quarantines: Quarantines
+    /// Of the table in use, by number.
+    private var ruleNames: [String] = []
     /// What was said of records that were lost, and when something may be said again, in seconds since the start.
     private var recordsLost = (frames: UInt64(0), until: 0.0)
     /// Changes that may still be said in this minute, and when it ends; what comes besides stands in `status`.
@@ -92,6 +95,7 @@ public final class Daemon: @unchecked Sendable {
     public init(_ configuration: DaemonConfiguration, log: Logger) {
         self.configuration = configuration
         self.log = log
+        quarantines = Quarantines(directory: configuration.state)
     }
 
     /// Attaches, forwards, and returns after SIGINT or SIGTERM with everything taken off again.
@@ -107,6 +111,7 @@ public final class Daemon: @unchecked Sendable {
         }
         // When the workers have ended.
         defer { recording?.finish() }
+        try state.withLock { try quarantines.read(now: Int64(Date().timeIntervalSince1970)) }
         // Before anything is attached: a bridge that runs here must not be disturbed, unless it is to be replaced.
         var listener = configuration.replaces && ControlClient.isAnswering(configuration.controlSocket)
             ? nil : try ControlListener(configuration.controlSocket, group: configuration.controlGroup)
@@ -114,7 +119,8 @@ public final class Daemon: @unchecked Sendable {
 
         let isReplacing = listener == nil
         let bridge = try Bridge(
-            configuration.bridge, table: first.table, ruleNames: first.ruleNames, failing: policy.document.failing,
+            configuration.bridge, table: first.table, ruleNames: first.ruleNames,
+            quarantine: state.withLock { quarantines.compiled(ruleNames: first.ruleNames) }, failing: policy.document.failing,
             flows: policy.document.flows, makeWay: isReplacing ? { [self] in try haveOtherMakeWay() } : nil)
         defer { bridge.stop() }
         if listener == nil { listener = try ControlListener(configuration.controlSocket, group: configuration.controlGroup) }
@@ -128,6 +134,7 @@ public final class Daemon: @unchecked Sendable {
             self.recording = recording
             live = policy
             flowPlan = policy.document.flows
+            ruleNames = first.ruleNames
             history.note(first.table.source.rules, names: first.ruleNames, first.marks)
             nextExpiry = first.nextExpiry
             lastExpiry = first.lastExpiry
@@ -148,6 +155,7 @@ public final class Daemon: @unchecked Sendable {
             log.info("recording to \(recording.now.file)")
         }
         for warning in recordingWarnings(policy.document) { log.warning("\(warning)") }
+        for order in state.withLock({ quarantines.orders }) { log.warning("\(order.what) is still in quarantine, until \(order.end)") }
         try Privileges.drop()
         ServiceManager.say("READY=1")
         loop(signals, listener!)
@@ -225,6 +233,7 @@ public final class Daemon: @unchecked Sendable {
             // While this loop turns, and no worker is dead: what else there is to see stands in `status`.
             ServiceManager.say("WATCHDOG=1")
             expireRules()
+            expireQuarantines()
             if !state.withLock({ gonePorts }).isEmpty { return }
         }
     }
@@ -409,7 +418,9 @@ public final class Daemon: @unchecked Sendable {
         }
         let swapUs: Double? = try state.withLock {
             guard let bridge else { throw ControlFailure("the bridge is stopping") }
-            let swap = try bridge.publish(table, ruleNames: built.ruleNames, failing: policy.document.failing)
+            let swap = try bridge.publish(
+                table, ruleNames: built.ruleNames, quarantine: quarantines.compiled(ruleNames: built.ruleNames), failing: policy.document.failing)
+            ruleNames = built.ruleNames
             version = next
             live = policy
             history.note(table.source.rules, names: built.ruleNames, built.marks)
@@ -430,6 +441,79 @@ public final class Daemon: @unchecked Sendable {
             exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
             networkPairs: table.statistics.networkPairs, tableBytes: table.bytes,
             buildMs: (built.milliseconds * 1000).rounded() / 1000, swapUs: (swapUs * 10).rounded() / 10, warnings: warnings)
+    }
+
+    // MARK: - Quarantine
+
+    /// Puts what was ordered in force at once, then writes it down.
+    ///
+    /// - Parameter change: of the orders; says who was let go.
+    private func changeQuarantine(_ change: (inout Quarantines) throws(ControlFailure) -> [QuarantineOrder]) throws -> QuarantineReport {
+        let begin = ContinuousClock().now
+        // One at a time, also with `apply`: the exceptions are numbers of the table in use.
+        return try state.withLock {
+            guard let bridge else { throw ControlFailure("the bridge is stopping") }
+            var new = quarantines
+            let released = try change(&new)
+            quarantines = new
+            let waited = begin.duration(to: ContinuousClock().now).milliseconds * 1000
+            let took = bridge.publish(new.compiled(ruleNames: ruleNames)).map { waited + $0 }
+            // In force it stays, whatever the disk says.
+            var warning: String?
+            do throws(ControlFailure) { try new.write() } catch {
+                warning = "\(error); a restart would end it"
+                log.error("quarantine: \(error); a restart would end it")
+            }
+            return QuarantineReport(
+                orders: new.orders, released: released, inForceUs: took.map { ($0 * 10).rounded() / 10 },
+                unknownExceptions: Set(new.orders.flatMap(\.exceptions)).subtracting(ruleNames).sorted(), warning: warning)
+        }
+    }
+
+    private func quarantine(_ request: ControlRequest, isIsland: Bool) throws -> QuarantineReport {
+        guard let seconds = request.seconds, (1...Quarantines.longest).contains(seconds), let who = request.who, let why = request.why else {
+            throw ControlFailure("a quarantine needs a time of at most 30 days, who orders it, and why")
+        }
+        let now = Int64(Date().timeIntervalSince1970)
+        let (document, identities) = try state.withLock {
+            guard let live else { throw ControlFailure("the bridge is stopping") }
+            return (live.document, self.identities)
+        }
+        let device = try isIsland ? nil : MeantDevice(request.device ?? "", document, identities)
+        if let device, request.force != true, let reason = document.protection(of: device.addresses) {
+            throw ControlFailure("\(device.name) is protected by the policy (\(reason))\n  → --force, if the tool may lose its host")
+        }
+        let order = QuarantineOrder(
+            device: device?.name, addresses: device?.addresses ?? [], macs: device?.macs ?? [], exceptions: request.exceptions ?? [], since: now,
+            until: now + seconds, who: who, why: why)
+        let report = try changeQuarantine { (all) throws(ControlFailure) in
+            try all.add(order)
+            return []
+        }
+        log.warning(
+            "quarantine: \(order.what) is cut off by \(who) until \(order.end): \(why); in force after \(report.inForceUs.map { "\($0) µs" } ?? "a worker's delay")"
+        )
+        return report
+    }
+
+    private func release(_ device: String?, _ who: String) throws -> QuarantineReport {
+        let report = try changeQuarantine { all in
+            all.remove { order in
+                device.map { [order.device, order.device == nil ? "everything" : nil].contains($0) || order.addresses.contains($0) || order.macs.contains($0) } ?? true
+            }
+        }
+        for order in report.released { log.warning("quarantine: \(order.what) is released by \(who)") }
+        return report
+    }
+
+    /// Every quarantine ends by itself.
+    private func expireQuarantines() {
+        let now = Int64(Date().timeIntervalSince1970)
+        guard state.withLock({ bridge != nil && quarantines.orders.contains { $0.until <= now } }) else { return }
+        do {
+            let report = try changeQuarantine { all in all.remove { $0.until <= now } }
+            for order in report.released { log.warning("quarantine: the time of \(order.what) is over; it is released") }
+        } catch { log.error("quarantine: \(error)") }
     }
 
     // MARK: - The control socket
@@ -467,6 +551,9 @@ public final class Daemon: @unchecked Sendable {
         case .latency:
             return ControlResponse(latency: try latency(window: request.window))
         case .makeWay: throw ControlFailure("not a question")
+        case .quarantine: return ControlResponse(quarantine: try quarantine(request, isIsland: false))
+        case .isolate: return ControlResponse(quarantine: try quarantine(request, isIsland: true))
+        case .release: return ControlResponse(quarantine: try release(request.device, request.who ?? "somebody"))
         case .apply:
             guard let file = request.file, let text = request.text else { throw ControlFailure("apply needs a file and its text") }
             do {
@@ -556,7 +643,8 @@ public final class Daemon: @unchecked Sendable {
                     ageSeconds: appliedAt.duration(to: now).milliseconds / 1000,
                     exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
                     networkPairs: table.statistics.networkPairs, tableBytes: table.bytes),
-                failing: live.document.failing, identities: identities, recording: recording?.now, snapshot: snapshot, rules: live.document.rules.map {
+                failing: live.document.failing, identities: identities, recording: recording?.now, quarantine: quarantines.orders,
+                snapshot: snapshot, rules: live.document.rules.map {
                     StatusReport.Rule(
                         id: $0.id, mode: $0.isMonitored ? "monitor" : "enforce", frames: snapshot.ruleHits[$0.id] ?? 0)
                 },

@@ -1,5 +1,6 @@
 // Which MAC address uses which IP address, and on which side: first seen, remembered, and every change noted.
 
+import Allowlist
 import Datapath
 import Foundation
 import Frames
@@ -39,6 +40,15 @@ struct Identities {
     private static let mostChanges = 256
 
     var count: Int { known.count }
+
+    /// The MAC address that uses this address; nil: none, or one that many use, as a router's.
+    func owner(of address: AddressWords, _ family: IPFamily) -> MACAddress? {
+        guard let mac = known[Key(address: address, family: family == .ipv4 ? 4 : 6)]?.mac else { return nil }
+        return known.values.lazy.filter { $0.mac == mac }.prefix(Self.mostOfOne + 1).count > Self.mostOfOne ? nil : mac
+    }
+
+    /// Whoever has more addresses stands for others.
+    private static let mostOfOne = 4
 
     /// - Returns: what is new, for the log; the same thing again is only counted.
     mutating func note(_ sighting: Sighting, at now: Date = Date()) -> Change? {

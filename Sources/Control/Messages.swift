@@ -7,6 +7,8 @@ import Policy
 public struct ControlRequest: Codable, Sendable {
     public enum Command: String, Codable, Sendable {
         case status, apply, latency
+        /// Cuts a device off, or everything (`isolate`); lets go again.
+        case quarantine, isolate, release
         /// Ends for a bridge that takes over; answered when the ports are free.
         case makeWay
     }
@@ -19,6 +21,15 @@ public struct ControlRequest: Codable, Sendable {
     public var ports: [Int32]?
     /// `latency`: the last so many seconds; nil: since the start.
     public var window: Double?
+    /// `quarantine`, `release`: a device's name, address or MAC address; `release` without one: all.
+    public var device: String?
+    /// `quarantine`, `isolate`.
+    public var seconds: Int64?
+    public var exceptions: [String]?
+    public var who: String?
+    public var why: String?
+    /// `quarantine`: of a protected device, too.
+    public var force: Bool?
 
     public init(command: Command, file: String? = nil, text: Data? = nil, ports: [Int32]? = nil, window: Double? = nil) {
         self.command = command
@@ -34,14 +45,17 @@ public struct ControlResponse: Codable, Sendable {
     public var status: StatusReport?
     public var applied: ApplyReport?
     public var latency: LatencyReport?
+    public var quarantine: QuarantineReport?
     public var failure: ControlFailure?
 
     public init(
-        status: StatusReport? = nil, applied: ApplyReport? = nil, latency: LatencyReport? = nil, failure: ControlFailure? = nil
+        status: StatusReport? = nil, applied: ApplyReport? = nil, latency: LatencyReport? = nil, quarantine: QuarantineReport? = nil,
+        failure: ControlFailure? = nil
     ) {
         self.status = status
         self.applied = applied
         self.latency = latency
+        self.quarantine = quarantine
         self.failure = failure
     }
 }
@@ -274,6 +288,8 @@ public struct StatusReport: Codable, Sendable {
     public var identities: Addresses
     /// nil: nothing is recorded.
     public var recording: Recording?
+    /// Who is cut off now.
+    public var quarantine: [QuarantineOrder]
     public var rules: [Rule]
     public var workers: [Worker]
 }

@@ -76,11 +76,13 @@ public final class Bridge {
 
     /// Checks the ports, attaches, binds. Until `start`, `failing` says what becomes of frames.
     ///
-    /// - Parameter makeWay: asks the bridge that runs on these ports to end. Called when this one's program is in place,
-    ///   if the links outlive a process; else before it is attached.
+    /// - Parameters:
+    ///   - quarantine: in force from the first frame on.
+    ///   - makeWay: asks the bridge that runs on these ports to end. Called when this one's program is in place,
+    ///     if the links outlive a process; else before it is attached.
     public init(
-        _ configuration: BridgeConfiguration, table: CompiledTable, ruleNames: [String], failing: FailurePlan = FailurePlan(),
-        flows flowPlan: FlowPlan = FlowPlan(), makeWay: (() throws -> Void)? = nil
+        _ configuration: BridgeConfiguration, table: CompiledTable, ruleNames: [String], quarantine: Quarantine = .none,
+        failing: FailurePlan = FailurePlan(), flows flowPlan: FlowPlan = FlowPlan(), makeWay: (() throws -> Void)? = nil
     ) throws {
         self.configuration = configuration
         self.failing = failing
@@ -94,7 +96,8 @@ public final class Bridge {
         program = try XDPProgram(predecessor: remains.pinned(.inside))
         publisher = TablePublisher(workerCount: plan.workers.count)
         flows = flowPlan.flows > 0 ? FlowTable(capacity: flowPlan.flows, isShared: plan.workers.count > 1) : nil
-        first = (table, ruleNames)
+        first = (table, ruleNames, quarantine)
+        program.setQuarantine(quarantine)
         program.setActions(failing.actions, deadline: failing.deadline, onlyKernel: failing.onlyKernel)
         program.setLongestFrame(plan.longestFrame)
         try program.setPorts(ports)
@@ -129,7 +132,7 @@ public final class Bridge {
     }
 
     /// What the first publication is made of.
-    private let first: (table: CompiledTable, ruleNames: [String])
+    private let first: (table: CompiledTable, ruleNames: [String], quarantine: Quarantine)
 
     /// Puts the program in the place of the one that a bridge before left on both ports. If that cannot be, the other stays.
     private static func takeOver(_ program: XDPProgram, _ remains: BridgeRemains, _ ports: [NetworkPort]) throws(DatapathError) -> Bool {
@@ -219,7 +222,7 @@ public final class Bridge {
 
     /// Begins to forward.
     public func start() throws(DatapathError) {
-        publisher.publish(first.table, ruleNames: first.ruleNames)
+        publisher.publish(first.table, ruleNames: first.ruleNames, quarantine: first.quarantine)
         for thread in threads {
             thread.rest(failing.onlyKernel)
             thread.setUnwatched(after: failing.unwatchedAfter)
@@ -282,7 +285,7 @@ public final class Bridge {
     /// - Returns: microseconds from publishing until no worker uses the old one, or nil if a worker did not answer
     ///   within `patience` milliseconds; then both tables are kept.
     public func publish(
-        _ table: CompiledTable, ruleNames: [String], failing: FailurePlan? = nil, patience: Int = 5000
+        _ table: CompiledTable, ruleNames: [String], quarantine: Quarantine? = nil, failing: FailurePlan? = nil, patience: Int = 5000
     ) throws(DatapathError) -> Double? {
         // The twin first: what can fail must leave everything as it was.
         let plan = failing ?? self.failing
@@ -293,9 +296,25 @@ public final class Bridge {
         if let before = publisher.table?.view.pointee.mode, before != .enforce, table.view.pointee.mode == .enforce {
             flows?.view.beginGrace(FlowTick(nanoseconds: clinux_monotonic_coarse()))
         }
+        return wait(patience) { publisher.publish(table, ruleNames: ruleNames, quarantine: quarantine ?? publisher.quarantine) }
+    }
+
+    /// Cuts devices off, or everything, and lets go of those that were. It holds in every mode.
+    ///
+    /// - Returns: as `publish`.
+    public func publish(_ quarantine: Quarantine, patience: Int = 5000) -> Double? {
+        defer { program.settleQuarantine() }
+        return wait(patience) {
+            program.setQuarantine(quarantine)
+            publisher.publish(quarantine)
+        }
+    }
+
+    /// Publishes something, and waits until every worker has it.
+    private func wait(_ patience: Int, _ publish: () -> Void) -> Double? {
         let clock = ContinuousClock()
         let begin = clock.now
-        publisher.publish(table, ruleNames: ruleNames)
+        publish()
         var spins = 0
         while !publisher.isQuiescent {
             spins += 1

@@ -13,6 +13,8 @@ import Synchronization
 /// What the pointer leads to.
 struct Publication {
     let table: UnsafePointer<TableView>
+    let quarantine: UnsafePointer<QuarantineView>
+    /// Of publications, of which a table may have several.
     let version: UInt64
     /// Hits by rule, one array for each worker.
     let hits: UnsafeMutablePointer<UnsafeMutablePointer<Counter>>
@@ -63,8 +65,15 @@ final class TablePublisher {
     private struct Owned {
         let table: CompiledTable
         let ruleNames: [String]
-        let publication: UnsafeMutablePointer<Publication>
+        let hits: UnsafeMutablePointer<UnsafeMutablePointer<Counter>>
+        /// The last one; those before it are in `past`.
+        var publication: UnsafeMutablePointer<Publication>
+        var quarantine: Quarantine
     }
+
+    /// Publications of tables that are still in use, with what they point to.
+    private var past: [(publication: UnsafeMutablePointer<Publication>, quarantine: Quarantine)] = []
+    private var version: UInt64 = 0
 
     init(workerCount: Int) {
         self.workerCount = workerCount
@@ -77,6 +86,7 @@ final class TablePublisher {
     /// - Precondition: the workers have ended.
     deinit {
         for owned in retired + (live.map { [$0] } ?? []) { free(owned) }
+        for one in past { one.publication.deallocate() }
         current.deallocate()
         seen.deallocate()
     }
@@ -91,8 +101,10 @@ final class TablePublisher {
 
     /// Makes `table` the one in use.
     ///
-    /// - Parameter ruleNames: by rule index; hits are kept by name over versions.
-    func publish(_ table: CompiledTable, ruleNames: [String]) {
+    /// - Parameters:
+    ///   - ruleNames: by rule index; hits are kept by name over versions.
+    ///   - quarantine: its exceptions are rules of this table.
+    func publish(_ table: CompiledTable, ruleNames: [String], quarantine: Quarantine = .none) {
         let hits = UnsafeMutablePointer<UnsafeMutablePointer<Counter>>.allocate(capacity: max(workerCount, 1))
         for worker in 0..<workerCount {
             // Padded, and aligned to two lines: no other worker's writes share them.
@@ -105,13 +117,31 @@ final class TablePublisher {
             for rule in 0..<count { (counters + rule).initialize(to: Counter()) }
             hits[worker] = counters
         }
-        let publication = UnsafeMutablePointer<Publication>.allocate(capacity: 1)
-        publication.initialize(
-            to: Publication(table: table.view, version: table.view.pointee.version, hits: hits))
-        current.pointee.store(UInt(bitPattern: publication), ordering: .sequentiallyConsistent)
+        let publication = show(table, quarantine, hits)
         if let live { retired.append(live) }
-        live = Owned(table: table, ruleNames: ruleNames, publication: publication)
+        live = Owned(table: table, ruleNames: ruleNames, hits: hits, publication: publication, quarantine: quarantine)
     }
+
+    /// Puts another quarantine before the table in use.
+    func publish(_ quarantine: Quarantine) {
+        guard let owned = live else { return }
+        let publication = show(owned.table, quarantine, owned.hits)
+        past.append((owned.publication, owned.quarantine))
+        live?.publication = publication
+        live?.quarantine = quarantine
+    }
+
+    private func show(
+        _ table: CompiledTable, _ quarantine: Quarantine, _ hits: UnsafeMutablePointer<UnsafeMutablePointer<Counter>>
+    ) -> UnsafeMutablePointer<Publication> {
+        version += 1
+        let publication = UnsafeMutablePointer<Publication>.allocate(capacity: 1)
+        publication.initialize(to: Publication(table: table.view, quarantine: quarantine.view, version: version, hits: hits))
+        current.pointee.store(UInt(bitPattern: publication), ordering: .sequentiallyConsistent)
+        return publication
+    }
+
+    var quarantine: Quarantine { live?.quarantine ?? .none }
 
     /// Whether no worker can be using anything older than the current table.
     var isQuiescent: Bool {
@@ -131,6 +161,8 @@ final class TablePublisher {
             free(owned)
         }
         retired = []
+        for one in past { one.publication.deallocate() }
+        past = []
     }
 
     /// Hits by rule name since the start.
@@ -143,15 +175,15 @@ final class TablePublisher {
     private func addHits(of owned: Owned, to sum: inout [String: UInt64]) {
         for worker in 0..<workerCount {
             for (rule, name) in owned.ruleNames.enumerated() {
-                let count = owned.publication.pointee.hits[worker][rule].count
+                let count = owned.hits[worker][rule].count
                 if count > 0 { sum[name, default: 0] += count }
             }
         }
     }
 
     private func free(_ owned: Owned) {
-        for worker in 0..<workerCount { owned.publication.pointee.hits[worker].deallocate() }
-        owned.publication.pointee.hits.deallocate()
+        for worker in 0..<workerCount { owned.hits[worker].deallocate() }
+        owned.hits.deallocate()
         owned.publication.deallocate()
     }
 }

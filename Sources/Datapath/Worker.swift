@@ -219,6 +219,10 @@ struct Worker: ~Copyable {
                 isNews = true
             }
         }
+        if !publication.pointee.quarantine.pointee.isEmpty {
+            quarantineBurst(
+                publication.pointee.quarantine, frames: burst.frames, headers: burst.headers, count: frameCount, verdicts: burst.verdicts)
+        }
         if isNews { sightings.look(burst.frames, burst.headers, burst.verdicts, count: frameCount, from: side) }
         return timed
     }
@@ -358,7 +362,7 @@ struct Worker: ~Copyable {
                 let verdict = verdicts[i]
                 if verdict.cause == .none {
                     if verdict.rule != Verdict.noRule { hits[Int(verdict.rule)].add(1) }
-                } else if enforces {
+                } else if enforces || verdict.cause.isOrdered {
                     counters.denied(side, verdict.cause, bytes: bytes)
                     keptBytes &+= bytes
                     free.give(descriptor.addr)
@@ -411,7 +415,7 @@ struct Worker: ~Copyable {
             var cause = verdict.cause
             if cause == .none {
                 if verdict.rule != Verdict.noRule { hits[Int(verdict.rule)].add(1) }
-            } else if !enforces {
+            } else if !enforces && !cause.isOrdered {
                 counters.noted(side, cause, bytes: bytes)
                 cause = .none
             }

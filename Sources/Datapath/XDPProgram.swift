@@ -31,6 +31,7 @@ final class XDPProgram {
     private let beats: Mapping
     private let control: Mapping
     private let failures: Mapping
+    private let quarantine: Mapping
     private var tables: Mapping
     private var image: Mapping
     private var hits: Mapping
@@ -56,6 +57,7 @@ final class XDPProgram {
         beats = try Mapping(program, "beats", writable: true)
         control = try Mapping(program, "control", writable: true)
         failures = try Mapping(program, "failures", writable: true)
+        quarantine = try Mapping(program, "quarantine", writable: true)
         tables = try Mapping(program, "tables", writable: true)
         image = try Mapping(program, "image", writable: true)
         hits = try Mapping(program, "hits", writable: true)
@@ -170,7 +172,7 @@ final class XDPProgram {
 
     /// Byte offsets in `struct control` of BPF/sekisho_xdp.bpf.c.
     private enum Word: Int {
-        case outside = 0, state = 4, actions = 8, onlyKernel = 24, table = 28, deadline = 32, gap = 40, tag = 44, longest = 48
+        case outside = 0, state = 4, actions = 8, onlyKernel = 24, table = 28, deadline = 32, gap = 40, tag = 44, longest = 48, quarantined = 52
     }
 
     private func store(_ value: UInt32, at word: Word, index: Int = 0) {
@@ -197,6 +199,23 @@ final class XDPProgram {
 
     /// The longest frame that the sockets take: a longer one is dropped by the kernel and wakes no worker.
     func setLongestFrame(_ bytes: Int) { store(UInt32(bytes), at: .longest) }
+
+    /// Whom the kernel cuts off when it judges. Exceptions there are none then.
+    func setQuarantine(_ new: Quarantine) {
+        // The half not in use: nobody reads it any more since `settleQuarantine`.
+        let half = (control.base + Word.quarantined.rawValue).load(as: UInt32.self) & 1 << 30 == 0 ? 1 : 0
+        for (i, device) in new.devices.enumerated() {
+            let words = (quarantine.base + (half * Quarantine.capacity + i) * 32).assumingMemoryBound(to: UInt64.self)
+            words[0] = device.address?.high ?? .max
+            words[1] = device.address?.low ?? .max
+            words[2] = device.mac?.rawValue ?? 0
+            words[3] = device.family == .ipv6 ? 1 : 0
+        }
+        store(UInt32(new.devices.count) | UInt32(half) << 30 | (new.isIsland ? 1 << 31 : 0), at: .quarantined)
+    }
+
+    /// Waits until nobody reads the half that `setQuarantine` has put out of use: afterwards, for it takes longer than the rest.
+    func settleQuarantine() { clinux_xdp_wait_for_programs() }
 
     /// Words of `struct failure` of BPF/sekisho_xdp.bpf.c: episodes, since, last, until, active.
     private func failure(_ state: FailureState) -> UnsafeMutablePointer<Counter> {

@@ -32,6 +32,11 @@ extension AddressPrefix {
         if self.words != words { throw .hostBits(network: self) }
     }
 
+    /// One address; nil: a network, or neither.
+    public static func host(_ text: String) -> AddressPrefix? {
+        address(text).map { AddressPrefix(family: $0.0, words: $0.1, length: $0.0.bits) }
+    }
+
     static func address(_ text: String) -> (IPFamily, AddressWords)? {
         var bytes4 = in_addr()
         if inet_pton(AF_INET, text, &bytes4) == 1 {

@@ -13,6 +13,14 @@ public struct PolicyDocument: Sendable {
     public var rules: [Rule]
     public var failing = FailurePlan()
     public var flows = FlowPlan()
+    /// Devices, groups and addresses that nothing automatic may cut off, and a person only with force.
+    public var protected: [Group] = []
+
+    /// The name under which one of these addresses is protected; nil: none is.
+    public func protection(of addresses: [String]) -> String? {
+        let hosts = addresses.compactMap { AddressPrefix.host($0) }
+        return protected.first { group in group.addresses.contains { one in hosts.contains { one.contains($0) } } }?.name
+    }
 
     /// A machine with its addresses.
     public struct Device: Sendable {

@@ -59,7 +59,7 @@ public struct PolicyReader {
         }
         guard case .table(let entries) = root.content else { return nil }
         let table = Table(entries)
-        checkKeys(table, ["version", "name", "mode", "datapath", "on_failure", "state", "ethertypes", "devices", "groups", "services", "allow"], of: "a policy")
+        checkKeys(table, ["version", "name", "mode", "datapath", "on_failure", "state", "ethertypes", "devices", "groups", "services", "protected", "allow"], of: "a policy")
 
         if let version = table["version"] {
             if case .integer(let number) = version.content, number == 1 {} else {
@@ -86,6 +86,12 @@ public struct PolicyReader {
             name: name, mode: mode, etherTypes: etherTypes, devices: deviceOrder.compactMap { devices[$0] }, rules: rules)
         document.groups = groupOrder.map { PolicyDocument.Group(name: $0, addresses: groups[$0] ?? []) }
         document.flows = flows
+        if let value = table["protected"] {
+            for item in list(value, "protected") {
+                guard let text = string(item, "protected") else { continue }
+                document.protected.append(PolicyDocument.Group(name: text, addresses: endpoint(text, at: item.location)))
+            }
+        }
         if let value = table["on_failure"] { document.failing = readFailing(value) }
         if let value = table["datapath"] { document.failing.onlyKernel = readDatapath(value) }
         if flows.flows == 0 || document.failing.onlyKernel, let rule = rules.first(where: { $0.flows.isStrict || !$0.flows.picksUp || $0.flows.expectsData }) {

@@ -14,10 +14,14 @@ struct ReasonOptions: ParsableArguments {
         if why.trimmingCharacters(in: .whitespaces).isEmpty { throw ValidationError("--why: give a reason that an auditor will understand") }
     }
 
-    /// The person, not root.
-    var person: String {
+    var person: String { who ?? Person.name }
+}
+
+enum Person {
+    /// Who calls: the person, not root.
+    static var name: String {
         let environment = ProcessInfo.processInfo.environment
-        return who ?? environment["SUDO_USER"] ?? environment["USER"] ?? environment["LOGNAME"] ?? NSUserName()
+        return environment["SUDO_USER"] ?? environment["USER"] ?? environment["LOGNAME"] ?? NSUserName()
     }
 }
 

@@ -102,6 +102,11 @@ extension StatusReport {
             lines.append(line)
         }
         if let recording { lines.append(recording.text) }
+        for order in quarantine {
+            lines.append(
+                Output.coloured("  \(Output.printable(order.what)) is cut off until \(Output.time(UInt64(max(0, order.until)) * 1_000_000_000))", .red)
+                    + ", by \(Output.printable(order.who)): \(Output.printable(order.why))")
+        }
         if !identities.latest.isEmpty {
             lines.append(
                 Output.table(

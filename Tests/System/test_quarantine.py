@@ -1,0 +1,185 @@
+"""A device is cut off at once and in every mode, for a time, and comes back; nobody else notices."""
+
+import json
+import socket
+import time
+
+import pytest
+
+from conftest import sh
+from test_learn import HOST, TOOL, Server, open_socket, stacks, talk  # noqa: F401
+
+OTHER = "10.0.0.3"
+
+POLICY = f"""
+version = 1
+name = "plant"
+mode = "MODE"
+PROTECTED
+[devices.mes]
+addresses = ["{OTHER}"]
+[devices.tool]
+addresses = ["{TOOL}"]
+[[allow]]
+id = "link"
+from = ["{HOST}", "mes"]
+to = "tool"
+service = ["tcp/5000", "udp/9"]
+[[allow]]
+id = "spare"
+from = "{HOST}"
+to = "tool"
+service = "tcp/5001"
+"""
+
+
+@pytest.fixture
+def plant(bridge, stacks, folder):  # noqa: F811
+    """A host with two addresses, of which the second is protected, a tool with two services, and a bridge between them."""
+    sh(f"ip -n {stacks.a.netns} addr add {OTHER}/24 dev {stacks.a.port}")
+    servers = [Server(stacks.b, TOOL, port) for port in (5000, 5001)]
+
+    def begin(mode="enforce", *options, policy=POLICY, protected=""):
+        running = bridge(policy.replace("MODE", mode).replace("PROTECTED", protected), "--state", folder / "state", *options, net=stacks)
+        running.wait_for(lambda: "forwarding" in running.said(), "the start")
+        return running
+    yield stacks, begin
+    for server in servers:
+        server.close()
+
+
+def mac_of(host):
+    return json.loads(sh(f"ip -n {host.netns} -j link show dev {host.port}"))[0]["address"]
+
+
+def is_answered(host, port, source=HOST):
+    with open_socket(host) as one:
+        one.settimeout(0.6)
+        one.bind((source, 0))
+        try:
+            one.connect((TOOL, port))
+            one.sendall(b"hello")
+            return one.recv(100) == b"hello"
+        except OSError:
+            return False
+
+
+def order(sekisho, running, *words, code=0):
+    done = sekisho(*words, "--control", running.socket)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize("mode", ["enforce", "monitor", "learn"])
+def test_a_device_is_cut_off_and_comes_back(sekisho, plant, mode):
+    """Why: an engineer who sees an infected laptop must not have to write a policy first."""
+    net, begin = plant
+    running = begin(mode)
+    with open_socket(net.a) as session:
+        session.connect((TOOL, 5000))
+        report = json.loads(order(sekisho, running, "quarantine", HOST, "--why", "scans", "--who", "ann", "--json").stdout)
+        [one] = report["orders"]
+        assert (one["device"], one["addresses"], one["who"], one["why"]) == (HOST, [HOST], "ann", "scans")
+        # Also under its MAC address: it could take another address.
+        assert one["macs"] == [mac_of(net.a)] and report["in_force_us"] < 10_000
+        assert one["until"] - one["since"] == 8 * 3600
+        # An established session as well.
+        session.settimeout(0.6)
+        session.sendall(b"hello")
+        with pytest.raises(TimeoutError):
+            session.recv(100)
+        assert not is_answered(net.a, 5000) and not is_answered(net.a, 5000, OTHER)
+        order(sekisho, running, "release", HOST)
+        session.settimeout(10)
+        assert session.recv(100) == b"hello"
+    assert is_answered(net.a, 5000)
+    status = running.status()
+    assert {one["cause"]: one["frames"] for one in status["denied"]}["quarantined"] >= 3 and status["quarantine"] == []
+    order(sekisho, running, "release", HOST, code=1)
+    assert f"quarantine: {HOST} is cut off by ann" in running.said() and "is released by" in running.said()
+
+
+def test_named_rules_are_excepted_and_others_do_not_notice(sekisho, plant):
+    net, begin = plant
+    running = begin()
+    order(sekisho, running, "quarantine", "02:00:00:00:00:77", "--why", "not here")
+    assert is_answered(net.a, 5000)
+    order(sekisho, running, "quarantine", HOST, "--except", "spare", "--except", "nonsense", "--why", "x")
+    assert not is_answered(net.a, 5000) and is_answered(net.a, 5001)
+    # A new policy, in which the rule has another number.
+    head, first, second = running.policy.read_text().split("[[allow]]")
+    assert running.apply("[[allow]]".join([head, second, first])).returncode == 0
+    assert not is_answered(net.a, 5000) and is_answered(net.a, 5001)
+    text = order(sekisho, running, "quarantine").stdout
+    assert HOST in text and "spare, nonsense" in text
+    order(sekisho, running, "release", "all")
+    assert is_answered(net.a, 5000)
+
+
+def test_it_ends_by_itself_and_outlives_the_process(sekisho, plant):
+    net, begin = plant
+    running = begin()
+    order(sekisho, running, "quarantine", HOST, "--for", "6s", "--why", "x")
+    began = time.monotonic()
+    running.kill()
+    running = begin()
+    assert f"{HOST} is still in quarantine" in running.said()
+    assert time.monotonic() - began > 5 or not is_answered(net.a, 5000)
+    running.wait_for(lambda: f"the time of {HOST} is over" in running.said(), "its end", timeout=20)
+    assert is_answered(net.a, 5000)
+    assert running.status()["quarantine"] == []
+
+
+def test_an_island(sekisho, plant):
+    net, begin = plant
+    running = begin("monitor")
+    order(sekisho, running, "isolate", "--why", "worm")
+    assert not is_answered(net.a, 5000)
+    assert {one["cause"] for one in running.status()["denied"]} == {"isolated"}
+    order(sekisho, running, "release", "everything")
+    assert is_answered(net.a, 5000)
+
+
+def test_who_is_protected_is_not_cut_off_by_mistake(sekisho, plant):
+    """Why: a tool that loses its host loses wafers."""
+    net, begin = plant
+    running = begin(protected='protected = ["mes"]')
+    said = order(sekisho, running, "quarantine", OTHER, "--why", "x", code=1).stderr
+    assert "mes is protected by the policy" in said and "--force" in said
+    assert is_answered(net.a, 5000, OTHER)
+    # Nor along with another that has the same MAC address, as behind a router.
+    [one] = json.loads(order(sekisho, running, "quarantine", HOST, "--why", "x", "--json").stdout)["orders"]
+    assert one["macs"] == [] and is_answered(net.a, 5000, OTHER) and not is_answered(net.a, 5000)
+    order(sekisho, running, "quarantine", "mes", "--force", "--why", "x")
+    assert not is_answered(net.a, 5000, OTHER)
+    for wrong in (["quarantine", "no-such-device", "--why", "x"], ["release", "no-such-device"]):
+        order(sekisho, running, *wrong, code=1)
+    for wrong in (["quarantine", HOST], ["quarantine", HOST, "--why", " "], ["quarantine", HOST, "--why", "x", "--for", "31d"], ["isolate"]):
+        order(sekisho, running, *wrong, code=64)
+
+
+def test_the_kernel_holds_to_it(sekisho, plant):
+    """Why: a quarantine that ends where the process is busy is none."""
+    net, begin = plant
+    for host in (net.a, net.b):
+        sh(f"ip netns exec {host.netns} ethtool -K {host.port} gro on")
+    running = begin(policy='datapath = "kernel"\n' + POLICY)
+    assert is_answered(net.a, 5000)
+    order(sekisho, running, "quarantine", HOST, "--why", "x")
+    assert not is_answered(net.a, 5000)
+    order(sekisho, running, "release", HOST)
+    assert is_answered(net.a, 5000)
+    order(sekisho, running, "isolate", "--why", "x")
+    assert not is_answered(net.a, 5000)
+    assert {"quarantined", "isolated"} <= {one["cause"] for one in running.status()["denied"]}
+
+
+def test_a_damaged_list_is_said(bridge, stacks, folder):  # noqa: F811
+    """Why: whoever was cut off must not be let in by a file that nobody can read."""
+    state = folder / "state"
+    state.mkdir()
+    (state / "quarantine.json").write_text("{")
+    running = bridge(POLICY.replace("MODE", "enforce").replace("PROTECTED", ""), "--state", state, net=stacks, wait=False)
+    running.wait_for_end()
+    assert "it is damaged" in running.said() and not stacks.has_programs()
+    assert (state / "quarantine.json").read_text() == "{"

@@ -67,11 +67,12 @@ public final class AuditStore: Sendable {
             for event in events {
                 let stored = StoredEvent(number: head.number + 1, event)
                 let digest = stored.digest(previous: head.hash), hash = digest.hex
+                // As bytes: what is bound as text ends at its first NUL.
                 try db.execute(
-                    sql: "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    sql: "INSERT INTO event VALUES (?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?)",
                     arguments: [
-                        stored.number, event.time, event.type.category.rawValue, event.type.rawValue, event.description, event.who,
-                        String(decoding: stored.fields, as: UTF8.self), Data(digest),
+                        stored.number, event.time, event.type.category.rawValue, event.type.rawValue, Data(stored.description), Data(stored.who),
+                        Data(stored.fields), Data(digest),
                     ])
                 head = AuditHead(number: stored.number, hash: hash)
             }
@@ -147,21 +148,20 @@ public final class AuditStore: Sendable {
     }
 
     /// The policy that was in use last, by the log.
-    public func lastVersion() throws(StateError) -> PolicyVersion? {
-        var last: PolicyVersion?
-        try forEachStored("WHERE number = (SELECT max(number) FROM event WHERE type = '\(AuditType.policyApplied.rawValue)')") { stored, hash in
-            last = PolicyVersion(stored.record(hash: hash))
-        }
-        return last
+    public func lastVersion() throws(StateError) -> PolicyVersion? { try last(.policyApplied).flatMap { PolicyVersion($0) } }
+
+    /// The number that the policy in use had last; it has a new one when a rule expires.
+    public func lastNumber() throws(StateError) -> UInt64? {
+        try last(.policyApplied, .ruleExpired, .ruleReturned).flatMap { $0.fields["version"].flatMap(UInt64.init) }
     }
 
     /// The mode that was in force last.
-    public func lastMode() throws(StateError) -> String? {
-        var last: String?
-        let types = [AuditType.policyApplied, .modeChanged, .start].map { "'\($0.rawValue)'" }.joined(separator: ", ")
-        try forEachStored("WHERE number = (SELECT max(number) FROM event WHERE type IN (\(types)))") { stored, hash in
-            last = stored.record(hash: hash).fields["mode"]
-        }
+    public func lastMode() throws(StateError) -> String? { try last(.policyApplied, .modeChanged, .start)?.fields["mode"] }
+
+    private func last(_ types: AuditType...) throws(StateError) -> AuditRecord? {
+        var last: AuditRecord?
+        let names = types.map { "'\($0.rawValue)'" }.joined(separator: ", ")
+        try forEachStored("WHERE number = (SELECT max(number) FROM event WHERE type IN (\(names)))") { stored, hash in last = stored.record(hash: hash) }
         return last
     }
 

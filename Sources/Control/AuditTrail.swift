@@ -43,7 +43,7 @@ final class AuditTrail: @unchecked Sendable {
     let lastVersion: PolicyVersion?
     let lastNumber: UInt64
     let lastMode: String?
-    let lastDocument: PolicyDocument?
+    private var lastDocument: PolicyDocument?
 
     /// What waits at the most, unless it is a single entry.
     private static let mostBytes = 64 << 20
@@ -138,6 +138,13 @@ final class AuditTrail: @unchecked Sendable {
         let aim = given
         while written < aim, !hasEnded, state.error == nil, changed.wait(until: end) {}
         return written >= aim
+    }
+
+    /// The policy that was in use last, once: it may be large.
+    func takeLastDocument() -> PolicyDocument? {
+        changed.lock()
+        defer { changed.unlock() }
+        return lastDocument.take()
     }
 
     /// A policy that was applied once, by a number that it had, also without rules that had expired. By a thread that may wait for the disk.
@@ -238,7 +245,7 @@ final class AuditTrail: @unchecked Sendable {
             case .event(let event): events.append(event)
             case .applied(let policy, let version, let mode, let before, let who, let fields, let time):
                 events.append(PolicyChange.event(policy, version: version, mode: mode, after: before, who: who, fields: fields, time: time))
-                texts.append(policy.text)
+                if !policy.text.isEmpty { texts.append(policy.text) }
             }
         }
         if lost > 0 {

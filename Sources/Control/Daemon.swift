@@ -55,6 +55,12 @@ private struct LoadedPolicy {
 
     var file: String { policy.file }
     var document: PolicyDocument { policy.document }
+
+    var withoutText: LoadedPolicy {
+        var copy = self
+        copy.policy.text = []
+        return copy
+    }
 }
 
 /// What is to come into use.
@@ -167,7 +173,7 @@ public final class Daemon: @unchecked Sendable {
         let starter = Origin(who: configuration.who, fields: ["via": "start"])
         let policy = try loadFile(starter)
         // Versions go on over restarts: a number stands for one text only.
-        let isAsBefore = audit?.lastVersion?.sha256 == contentHash(policy.policy.text)
+        let isAsBefore = audit?.lastVersion?.sha256 == policy.policy.sha256
         let firstVersion = (audit?.lastNumber ?? 0) + (isAsBefore ? 0 : 1)
         let first = try build(policy, version: firstVersion)
         // Before anything is attached: a bridge that runs here must not be disturbed, unless it is to be replaced.
@@ -189,7 +195,7 @@ public final class Daemon: @unchecked Sendable {
         state.withLock {
             self.bridge = bridge
             self.recording = recording
-            live = policy
+            live = policy.withoutText
             flowPlan = policy.document.flows
             history.note(first.table.source.rules, names: first.ruleNames, first.marks)
             nextExpiry = first.nextExpiry
@@ -551,7 +557,7 @@ public final class Daemon: @unchecked Sendable {
             guard let bridge else { throw ControlFailure("the bridge is stopping") }
             let swap = try bridge.publish(table, ruleNames: built.ruleNames, failing: policy.document.failing)
             version = next
-            live = policy
+            live = policy.withoutText
             history.note(table.source.rules, names: built.ruleNames, built.marks)
             nextExpiry = built.nextExpiry
             appliedAt = ContinuousClock().now
@@ -621,12 +627,12 @@ public final class Daemon: @unchecked Sendable {
             .start, "bridge started between \(ports.inside) (inside) and \(ports.outside) (outside): policy \"\(policy.document.name)\" version \(version), mode \(mode)",
             who: starter.who,
             [
-                "inside": ports.inside, "outside": ports.outside, "version": "\(version)", "sha256": contentHash(policy.policy.text), "mode": mode,
+                "inside": ports.inside, "outside": ports.outside, "version": "\(version)", "sha256": policy.policy.sha256, "mode": mode,
                 "program": configuration.version, "pid": "\(getpid())", "signed_only": configuration.trustedKeys.isEmpty ? "no" : "yes",
             ])
         if !isAsBefore {
             audit.add(.applied(
-                policy.policy, version: version, mode: mode, before: audit.lastDocument, who: starter.who, fields: starter.fields, time: AuditEvent.now))
+                policy.policy, version: version, mode: mode, before: audit.takeLastDocument(), who: starter.who, fields: starter.fields, time: AuditEvent.now))
         }
         if let before = audit.lastMode, before != mode { noteMode(from: before, to: mode, starter) }
     }
@@ -796,7 +802,7 @@ public final class Daemon: @unchecked Sendable {
                     name: live.document.name, version: version, rules: table.source.rules.count, file: live.file,
                     ageSeconds: appliedAt.duration(to: now).milliseconds / 1000,
                     exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
-                    networkPairs: table.statistics.networkPairs, tableBytes: table.bytes, sha256: contentHash(live.policy.text), key: live.policy.key,
+                    networkPairs: table.statistics.networkPairs, tableBytes: table.bytes, sha256: live.policy.sha256, key: live.policy.key,
                     unconfirmed: unconfirmed.map {
                         StatusReport.Unconfirmed(secondsLeft: max(0, now.duration(to: $0.deadline).milliseconds / 1000), otherwise: $0.fallbackVersion)
                     }),

@@ -5,7 +5,9 @@ import Policy
 /// A policy with all that is known of where it came from.
 public struct AppliedPolicy: Sendable {
     public var document: PolicyDocument
+    /// Empty once it is in the log: it may be large.
     public var text: [UInt8]
+    public let sha256: String
     public var file: String
     /// The signature file's text, and the key that accepted it.
     public var signature: String?
@@ -13,6 +15,7 @@ public struct AppliedPolicy: Sendable {
 
     public init(document: PolicyDocument, text: [UInt8], file: String, signature: String?, key: String?) {
         (self.document, self.text, self.file, self.signature, self.key) = (document, text, file, signature, key)
+        sha256 = contentHash(text)
     }
 }
 
@@ -28,9 +31,8 @@ public enum PolicyChange {
         _ policy: AppliedPolicy, version: UInt64, mode: String, after before: PolicyDocument?, who: String, fields: [String: String], time: Int64 = AuditEvent.now
     ) -> AuditEvent {
         var fields = fields
-        let hash = contentHash(policy.text)
         fields["version"] = "\(version)"
-        fields["sha256"] = hash
+        fields["sha256"] = policy.sha256
         fields["policy"] = policy.document.name
         fields["mode"] = mode
         fields["rules"] = "\(policy.document.rules.count)"

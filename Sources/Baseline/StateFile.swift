@@ -114,6 +114,8 @@ public final class StateFile: Sendable {
     private static func check(_ path: String, _ kind: StateFileKind) throws {
         var configuration = Configuration()
         configuration.readonly = true
+        // Where a writer was killed, the next one to come puts it in order, and others wait.
+        configuration.busyMode = .timeout(5)
         let database = try DatabaseQueue(path: path, configuration: configuration)
         try database.read { db in
             let version = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0

@@ -211,7 +211,8 @@ public final class Daemon: @unchecked Sendable {
         for warning in bridge.transmitWarnings { log.warning("\(warning)") }
         if bridge.hasCrowdedProcessors { log.warning("workers share a processor: use fewer --queues or more --cpus") }
         for warning in policy.warnings { log.warning("\(warning)") }
-        log.info("forwarding: policy \"\(policy.document.name)\" version \(firstVersion), mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
+        log.info(
+            "forwarding: policy \"\(policy.document.name)\" version \(firstVersion), mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
         if let recording {
             recording.begin(bridge.trafficRings)
             log.info("recording to \(recording.now.file)")
@@ -473,13 +474,7 @@ public final class Daemon: @unchecked Sendable {
         do {
             return try load(file, text, signature: signature)
         } catch {
-            var fields = origin.fields
-            (fields["file"], fields["sha256"]) = (file, contentHash(text))
-            if let failure = error as? ControlFailure, !failure.diagnostics.isEmpty {
-                fields["findings"] = failure.diagnostics.prefix(20).joined(separator: "\n")
-            }
-            let message = (error as? ControlFailure)?.message ?? "\(error)"
-            audit?.add(error is SignatureRefused ? .signatureRefused : .policyRefused, "policy refused: \(message)", who: origin.who, fields)
+            noteRefused(file, contentHash(text), error, origin)
             throw error
         }
     }
@@ -547,7 +542,11 @@ public final class Daemon: @unchecked Sendable {
             guard let waiting, waiting.deadline <= .now else { throw NothingToUndo() }
             (policy, newPolicy) = (waiting.fallback, waiting.fallback)
         }
-        let built = try build(policy, version: next)
+        let built: Build
+        do { built = try build(policy, version: next) } catch {
+            noteRefused(policy.file, policy.policy.sha256, error, origin)
+            throw error
+        }
         let table = built.table
         var warnings = policy.warnings
         if newPolicy != nil, policy.document.flows != flowPlan {
@@ -624,7 +623,8 @@ public final class Daemon: @unchecked Sendable {
     private func noteStart(_ audit: AuditTrail, _ policy: LoadedPolicy, version: UInt64, isAsBefore: Bool, _ starter: Origin) {
         let mode = mode(of: policy.document).name, ports = configuration.bridge
         audit.add(
-            .start, "bridge started between \(ports.inside) (inside) and \(ports.outside) (outside): policy \"\(policy.document.name)\" version \(version), mode \(mode)",
+            .start,
+            "bridge started, inside \(ports.inside), outside \(ports.outside): policy \"\(policy.document.name)\" version \(version), mode \(mode)",
             who: starter.who,
             [
                 "inside": ports.inside, "outside": ports.outside, "version": "\(version)", "sha256": policy.policy.sha256, "mode": mode,
@@ -646,6 +646,16 @@ public final class Daemon: @unchecked Sendable {
         audit.add(.applied(
             policy.policy, version: version, mode: mode, before: before.document, who: origin.who, fields: fields, time: AuditEvent.now))
         if mode != modeBefore { noteMode(from: modeBefore, to: mode, origin) }
+    }
+
+    private func noteRefused(_ file: String, _ sha256: String, _ error: any Error, _ origin: Origin) {
+        var fields = origin.fields
+        (fields["file"], fields["sha256"]) = (file, sha256)
+        if let failure = error as? ControlFailure, !failure.diagnostics.isEmpty {
+            fields["findings"] = failure.diagnostics.prefix(20).joined(separator: "\n")
+        }
+        let message = (error as? ControlFailure)?.message ?? "\(error)"
+        audit?.add(error is SignatureRefused ? .signatureRefused : .policyRefused, "policy refused: \(message)", who: origin.who, fields)
     }
 
     private func noteMode(from before: String, to mode: String, _ origin: Origin) {
@@ -718,7 +728,9 @@ public final class Daemon: @unchecked Sendable {
         do {
             var report = try apply(.new(try load(file, text, signature: signature, origin), confirmWithin: confirmWithin), origin)
             log.info("applied \(file): version \(report.version), \(report.rules) rules, swapped in \(report.swapUs) µs")
-            if let audit, !audit.settle(seconds: settlingTime) { report.warnings.append("it is not in the audit log yet: \(audit.now.error ?? "the disk is slow")") }
+            if let audit, !audit.settle(seconds: settlingTime) {
+                report.warnings.append("it is not in the audit log yet: \(audit.now.error ?? "the disk is slow")")
+            }
             return report
         } catch {
             log.warning("\(file) was not applied, the running policy stays: \(error)")
@@ -806,7 +818,8 @@ public final class Daemon: @unchecked Sendable {
                     unconfirmed: unconfirmed.map {
                         StatusReport.Unconfirmed(secondsLeft: max(0, now.duration(to: $0.deadline).milliseconds / 1000), otherwise: $0.fallbackVersion)
                     }),
-                failing: live.document.failing, identities: identities, recording: recording?.now, audit: audit?.now, snapshot: snapshot, rules: live.document.rules.map {
+                failing: live.document.failing, identities: identities, recording: recording?.now, audit: audit?.now, snapshot: snapshot,
+                rules: live.document.rules.map {
                     StatusReport.Rule(
                         id: $0.id, mode: $0.isMonitored ? "monitor" : "enforce", frames: snapshot.ruleHits[$0.id] ?? 0)
                 },

@@ -28,7 +28,8 @@ public enum PolicyChange {
     ///   - mode: in force, which a command line may set.
     ///   - fields: what else is known: who, why.
     public static func event(
-        _ policy: AppliedPolicy, version: UInt64, mode: String, after before: PolicyDocument?, who: String, fields: [String: String], time: Int64 = AuditEvent.now
+        _ policy: AppliedPolicy, version: UInt64, mode: String, after before: PolicyDocument?, who: String, fields: [String: String],
+        time: Int64 = AuditEvent.now
     ) -> AuditEvent {
         var fields = fields
         fields["version"] = "\(version)"

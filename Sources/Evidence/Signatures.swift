@@ -98,10 +98,12 @@ public struct TrustedKeys: Sendable {
         guard let signature else { throw SignatureError("it is not signed, and only signed policies are used here\n  → sekisho sign POLICY --key KEY") }
         let read = try PolicySignature(signature)
         guard let key = keys[read.key] else {
-            throw SignatureError("it is signed with the key \(read.key.text), which is not trusted here\n  → trusted: \(keys.keys.map(\.text).sorted().joined(separator: ", "))")
+            let trusted = keys.keys.map(\.text).sorted().joined(separator: ", ")
+            throw SignatureError("it is signed with the key \(read.key.text), which is not trusted here\n  → trusted: \(trusted)")
         }
         guard key.isValidSignature(read.signature, for: text) else {
-            throw SignatureError("it is not what was signed with the key \(read.key.text): it was changed, or the signature is another file's\n  → sign it again")
+            throw SignatureError(
+                "it is not what was signed with the key \(read.key.text): it was changed, or the signature is another file's\n  → sign it again")
         }
         return read.key
     }

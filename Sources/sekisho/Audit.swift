@@ -121,7 +121,9 @@ struct AuditVerify: ParsableCommand {
 
     func validate() throws {
         if (export == nil) == (state == nil) { throw ValidationError("give --state, or an export") }
-        if let head, head.count != 64 || !head.allSatisfy(\.isHexDigit) { throw ValidationError("--head is 64 hexadecimal digits, as sekisho audit verify prints them") }
+        if let head, head.count != 64 || !head.allSatisfy({ $0.isASCII && $0.isHexDigit }) {
+            throw ValidationError("--head is 64 hexadecimal digits, as sekisho audit verify prints them")
+        }
     }
 
     func run() throws {

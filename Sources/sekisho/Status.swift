@@ -75,8 +75,9 @@ extension StatusReport {
         let colour: Output.Colour = mode == "enforce" ? .green : .yellow
         lines.append("\(Output.coloured(mode, colour))  policy \"\(policy.name)\" version \(policy.version), \(policy.rules) rules, in use for \(Output.duration(policy.ageSeconds))")
         if let unconfirmed = policy.unconfirmed {
-            lines.append(Output.coloured(
-                "  not confirmed: version \(unconfirmed.otherwise) comes back in \(Output.duration(unconfirmed.secondsLeft)) unless you say: sekisho confirm", .yellow))
+            let left = Output.duration(unconfirmed.secondsLeft)
+            lines.append(
+                Output.coloured("  not confirmed: version \(unconfirmed.otherwise) comes back in \(left) unless you say: sekisho confirm", .yellow))
         }
         lines.append(judging.text)
         lines.append(

@@ -129,7 +129,9 @@ struct Apply: ParsableCommand {
 struct Rollback: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Apply a policy again that was in use before, as 'sekisho versions' lists them.",
-        discussion: "It becomes a version of its own. The bridge must have a state directory; its policy file is not changed, and is what the next start reads.")
+        discussion: """
+            It becomes a version of its own. The bridge must have a state directory; its policy file is not changed, and is what the next start reads.
+            """)
     @Argument(help: "Version.") var version: UInt64
     @OptionGroup var options: ApplyOptions
 

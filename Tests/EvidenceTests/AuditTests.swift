@@ -30,7 +30,6 @@ final class StateDirectory: Sendable {
         try database.close()
     }
 
-    /// As somebody else reads it.
     func export() throws -> Data {
         var text = Data()
         _ = try store().export { text.append(contentsOf: $0) }
@@ -71,8 +70,8 @@ private func read(_ text: String) throws -> PolicyDocument { try #require(Policy
         try directory.store().append(someEvents(60))
         var numbers: [Int64] = []
         try directory.store().forEach(types: ["start", "system_error"]) { numbers.append($0.number) }
-        let meant = (1...60).filter { [.start, .failureEntered, .failureLeft, .logDamaged, .eventsLost].contains(AuditType.allCases[($0 - 1) % AuditType.allCases.count]) }
-        #expect(numbers == meant.map(Int64.init))
+        let meant: Set<AuditType> = [.start, .failureEntered, .failureLeft, .logDamaged, .eventsLost]
+        #expect(numbers == (1...60).filter { meant.contains(AuditType.allCases[($0 - 1) % AuditType.allCases.count]) }.map(Int64.init))
         numbers = []
         try directory.store().forEach(times: 1_764_000_000_000_010..<1_764_000_000_000_015) { numbers.append($0.number) }
         #expect(numbers == [11, 12, 13, 14, 15])
@@ -267,7 +266,8 @@ private func read(_ text: String) throws -> PolicyDocument { try #require(Policy
             AppliedPolicy(document: try read(text), text: Array(text.utf8), file: "p.toml", signature: nil, key: nil)
         }
         func rule(_ id: String, _ port: Int) -> String { "[[allow]]\nid = \"\(id)\"\nfrom = \"10.0.0.1\"\nto = \"10.0.0.2\"\nservice = \"tcp/\(port)\"\n" }
-        let before = try policy("version = 1\nmode = \"monitor\"\n" + rule("a", 1) + rule("b", 2)), after = try policy("version = 1\n" + rule("a", 1) + rule("c", 3))
+        let before = try policy("version = 1\nmode = \"monitor\"\n" + rule("a", 1) + rule("b", 2))
+        let after = try policy("version = 1\n" + rule("a", 1) + rule("c", 3))
         let directory = StateDirectory()
         let events = [
             PolicyChange.event(before, version: 1, mode: "monitor", after: nil, who: "root", fields: [:]),

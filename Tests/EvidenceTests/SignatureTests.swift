@@ -60,7 +60,8 @@ import Testing
     @Test func whatIsNoKeyIsSaid() throws {
         let key = SigningKey()
         var trusted = TrustedKeys()
-        for (pem, words) in [(key.pem, "private key"), ("", "no Ed25519 public key"), ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "no Ed25519")] {
+        let short = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"
+        for (pem, words) in [(key.pem, "private key"), ("", "no Ed25519 public key"), (short, "no Ed25519")] {
             let error = #expect(throws: SignatureError.self) { try trusted.add(pem: pem, name: "k") }
             #expect(error?.description.contains(words) == true)
         }

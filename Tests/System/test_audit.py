@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pwd
+import random
 import shutil
 import signal
 import sqlite3
@@ -356,7 +357,7 @@ def test_a_log_that_cannot_be_written_keeps_the_bridge_from_starting(bridge, net
 # --- Killed, crowded, full ---------------------------------------------------------------------------------------
 
 
-def test_a_killed_bridge_and_other_writers_keep_the_chain(sekisho, bridge, network, folder):
+def test_a_killed_bridge_and_other_writers_keep_the_chain(binary, sekisho, bridge, network, folder):
     """Why: power fails, processes are killed, and several of them write at once."""
     net, state = network(), folder / "state"
     made, going = [], True
@@ -375,7 +376,12 @@ def test_a_killed_bridge_and_other_writers_keep_the_chain(sekisho, bridge, netwo
             end = time.monotonic() + 0.7
             while time.monotonic() < end:
                 assert running.apply(policy(port=port)).returncode == 0
+            # In the middle of one.
+            (folder / "p.toml").write_text(policy(port=port + 100))
+            client = subprocess.Popen([binary, "apply", folder / "p.toml", "--control", running.socket], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(random.uniform(0, 0.03))
             running.kill()
+            client.wait(20)
             running = bridge(policy(port=port), "--state", state, net=net)
     finally:
         going = False

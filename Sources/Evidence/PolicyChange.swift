@@ -49,8 +49,9 @@ public enum PolicyChange {
             change = "no policy before it is known"
         }
         fields["change"] = change
+        let again = fields["rollback_to"].map { ", back to version \($0)" } ?? ""
         return AuditEvent(
-            .policyApplied, "policy \"\(policy.document.name)\" applied as version \(version), mode \(mode): \(change)", who: who, fields: fields, time: time)
+            .policyApplied, "policy \"\(policy.document.name)\" applied as version \(version)\(again), mode \(mode): \(change)", who: who, fields: fields, time: time)
     }
 
     /// "+" what passes now, "-" what does no longer, "~" what is otherwise.

@@ -185,6 +185,7 @@ def test_versions_go_on_over_restarts(sekisho, bridge, network, folder):
     assert done.returncode == 0 and json.loads(done.stdout)["version"] == 4, done.stderr
     last = versions(sekisho, state)[-1]
     assert last["sha256"] == listed[1]["sha256"] and last["why"] == "as it was" and third.status()["policy"]["sha256"] == last["sha256"]
+    assert "applied as version 4, back to version 2" in events(sekisho, state)[-1]["description"]
     for wrong in (0, 9):
         done = sekisho("rollback", wrong, "--control", third.socket)
         assert done.returncode == 1 and "version" in done.stderr and "→" in done.stderr

@@ -31,6 +31,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
@@ -54,8 +55,14 @@ let package = Package(
             dependencies: ["Frames", "Allowlist", "Policy", .product(name: "GRDB", package: "GRDB.swift")],
             exclude: ["Page/baseline.html"], swiftSettings: swift, plugins: ["EmbedBPF"]),
         .target(
+            name: "Evidence",
+            dependencies: [
+                "Policy", "Baseline", .product(name: "GRDB", package: "GRDB.swift"), .product(name: "Crypto", package: "swift-crypto"),
+            ],
+            swiftSettings: swift),
+        .target(
             name: "Control",
-            dependencies: ["Datapath", "Policy", "Baseline", "CLinux", .product(name: "Logging", package: "swift-log")],
+            dependencies: ["Datapath", "Policy", "Baseline", "Evidence", "CLinux", .product(name: "Logging", package: "swift-log")],
             swiftSettings: swift),
         .target(
             name: "Measure", dependencies: ["Datapath", "Policy", "Captures", "CLinux"], exclude: ["Report/report.html"],
@@ -63,7 +70,7 @@ let package = Package(
         .executableTarget(
             name: "sekisho",
             dependencies: [
-                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline",
+                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline", "Evidence",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swift),
@@ -97,6 +104,10 @@ let package = Package(
         .testTarget(name: "PolicyTests", dependencies: ["Policy", "Captures", "TestSupport"], swiftSettings: swift),
         .testTarget(
             name: "BaselineTests", dependencies: ["Baseline", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
+        .testTarget(
+            name: "EvidenceTests",
+            dependencies: ["Evidence", "Policy", .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: swift),
         .testTarget(
             name: "MeasureTests", dependencies: ["Measure", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "FabTrafficTests", dependencies: ["FabTraffic", "Allowlist", "Frames"], swiftSettings: swift),

@@ -9,129 +9,57 @@ import Frames
 import GRDB
 
 /// Why the history cannot be used.
-public struct HistoryError: Error, CustomStringConvertible, Sendable {
-    public let description: String
-
-    init(_ doing: String, _ path: String, _ problem: any Error) {
-        var text = "\(doing) \(path): "
-        if let error = problem as? DatabaseError {
-            text += error.message ?? "SQLite error \(error.resultCode.rawValue)"
-            switch error.resultCode {
-            case .SQLITE_NOTADB, .SQLITE_CORRUPT:
-                text += "\n  → it is damaged, or no history of Sekisho's; nothing was changed. Restore a copy, or name another directory"
-            case .SQLITE_FULL, .SQLITE_IOERR: text += "\n  → is the disk full? df \(path)"
-            case .SQLITE_BUSY: text += "\n  → another process is writing to it; try again"
-            case .SQLITE_CANTOPEN, .SQLITE_PERM, .SQLITE_READONLY: text += "\n  → it must be in a directory that you may write to"
-            default: break
-            }
-        } else {
-            text += "\(problem)"
-        }
-        description = text
-    }
-
-    public init(text: String) { description = text }
-}
+public typealias HistoryError = StateError
 
 public final class HistoryStore: Sendable {
-    public let path: String
-    let database: DatabasePool
-
-    /// In the file's header: "SKSH".
-    private static let applicationID: Int64 = 0x534B_5348
+    private let file: StateFile
+    public var path: String { file.path }
     static let version = 1
+
+    private static let kind = StateFileKind(
+        name: "history", what: "history", applicationID: 0x534B_5348 /* SKSH */, version: version,
+        howToBegin: "learn something first: sekisho learn CAPTURE --state",
+        schema: [
+            """
+            CREATE TABLE source (
+                id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, digest TEXT, learnt_at INTEGER NOT NULL,
+                first INTEGER NOT NULL, last INTEGER NOT NULL, frames INTEGER NOT NULL, malformed INTEGER NOT NULL, overflow INTEGER NOT NULL) STRICT
+            """,
+            """
+            CREATE TABLE conversation (
+                id INTEGER PRIMARY KEY, client BLOB NOT NULL, server BLOB NOT NULL, family INTEGER NOT NULL, protocol INTEGER NOT NULL,
+                service INTEGER NOT NULL, vlan INTEGER NOT NULL, orientation INTEGER NOT NULL,
+                intervals BLOB, interval_count INTEGER NOT NULL DEFAULT 0) STRICT
+            """,
+            "CREATE UNIQUE INDEX conversation_key ON conversation (client, server, family, protocol, service, vlan)",
+            """
+            CREATE TABLE day (
+                conversation INTEGER NOT NULL, day INTEGER NOT NULL, hours INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+                connections INTEGER NOT NULL, answered INTEGER NOT NULL, refused INTEGER NOT NULL,
+                frames_out INTEGER NOT NULL, frames_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL, bytes_in INTEGER NOT NULL,
+                denied INTEGER NOT NULL, PRIMARY KEY (conversation, day)) STRICT, WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE address (
+                address BLOB NOT NULL, family INTEGER NOT NULL, vlan INTEGER NOT NULL, mac INTEGER NOT NULL, side INTEGER NOT NULL,
+                first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (address, family, vlan, mac, side)) STRICT, WITHOUT ROWID
+            """,
+            "CREATE TABLE ethertype (type INTEGER PRIMARY KEY, frames INTEGER NOT NULL) STRICT",
+            "CREATE TABLE observed_hour (hour INTEGER PRIMARY KEY) STRICT",
+            """
+            CREATE TABLE decision (
+                id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, verdict TEXT NOT NULL, undone INTEGER,
+                clients TEXT, servers TEXT, either TEXT, protocol INTEGER, service_low INTEGER, service_high INTEGER,
+                first INTEGER NOT NULL DEFAULT 0, last INTEGER NOT NULL DEFAULT 9223372036854775807) STRICT
+            """,
+            "CREATE TABLE period (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL) STRICT",
+        ])
 
     /// Opens the history of a state directory, or makes it.
     ///
     /// - Parameter mayMake: whether it may be made; else a missing one is an error.
     public init(directory: String, mayMake: Bool = true) throws(HistoryError) {
-        path = directory + "/history.sqlite"
-        let exists = FileManager.default.fileExists(atPath: path)
-        guard exists || mayMake else {
-            throw HistoryError(text: "opening the history \(path): it does not exist\n  → learn something first: sekisho learn CAPTURE --state \(directory)")
-        }
-        if mayMake {
-            do {
-                try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
-            } catch { throw HistoryError(text: "making the state directory \(directory): \(error.localizedDescription)") }
-        }
-        var configuration = Configuration()
-        configuration.busyMode = .timeout(5)
-        configuration.prepareDatabase { db in
-            try db.execute(sql: "PRAGMA synchronous = NORMAL")
-        }
-        do {
-            // Looked at before the pool may write anything to it.
-            if exists { try Self.check(path) } else { try Self.create(path) }
-            database = try DatabasePool(path: path, configuration: configuration)
-            try database.write { db in
-                if try Int.fetchOne(db, sql: "PRAGMA user_version") == 0 { try Self.make(db) }
-            }
-        } catch let error as HistoryError {
-            throw error
-        } catch {
-            throw HistoryError("opening the history", path, error)
-        }
-    }
-
-    /// An empty file is a database without tables. SQLite gives those beside it the same rights.
-    private static func create(_ path: String) throws {
-        let file = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0o640)
-        guard file >= 0 else {
-            let code = errno
-            throw HistoryError(text: "making the history \(path): \(String(cString: strerror(code)))\n"
-                    + (code == ENOSPC || code == EDQUOT ? "  → make room there" : "  → it must be in a directory that you may write to"))
-        }
-        close(file)
-    }
-
-    private static func check(_ path: String) throws {
-        var configuration = Configuration()
-        configuration.readonly = true
-        let database = try DatabaseQueue(path: path, configuration: configuration)
-        try database.read { db in
-            let version = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
-            let application = try Int64.fetchOne(db, sql: "PRAGMA application_id") ?? 0
-            let tables = try Int.fetchOne(db, sql: "SELECT count(*) FROM sqlite_master") ?? 0
-            if tables > 0 && application != applicationID {
-                throw HistoryError(text: "opening the history \(path): this is another program's database; nothing was changed")
-            }
-            if version > Self.version {
-                throw HistoryError(text: "opening the history \(path): it is of version \(version), and this program knows \(Self.version); nothing was changed\n"
-                        + "  → use the program that wrote it, or a later one")
-            }
-            if tables > 0 { _ = try Int.fetchOne(db, sql: "SELECT count(*) FROM source") }
-        }
-    }
-
-    private static func make(_ db: Database) throws {
-        try db.execute(sql: """
-            PRAGMA application_id = \(applicationID);
-            CREATE TABLE source (
-                id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, digest TEXT, learnt_at INTEGER NOT NULL,
-                first INTEGER NOT NULL, last INTEGER NOT NULL, frames INTEGER NOT NULL, malformed INTEGER NOT NULL, overflow INTEGER NOT NULL) STRICT;
-            CREATE TABLE conversation (
-                id INTEGER PRIMARY KEY, client BLOB NOT NULL, server BLOB NOT NULL, family INTEGER NOT NULL, protocol INTEGER NOT NULL,
-                service INTEGER NOT NULL, vlan INTEGER NOT NULL, orientation INTEGER NOT NULL,
-                intervals BLOB, interval_count INTEGER NOT NULL DEFAULT 0) STRICT;
-            CREATE UNIQUE INDEX conversation_key ON conversation (client, server, family, protocol, service, vlan);
-            CREATE TABLE day (
-                conversation INTEGER NOT NULL, day INTEGER NOT NULL, hours INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-                connections INTEGER NOT NULL, answered INTEGER NOT NULL, refused INTEGER NOT NULL,
-                frames_out INTEGER NOT NULL, frames_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL, bytes_in INTEGER NOT NULL,
-                denied INTEGER NOT NULL, PRIMARY KEY (conversation, day)) STRICT, WITHOUT ROWID;
-            CREATE TABLE address (
-                address BLOB NOT NULL, family INTEGER NOT NULL, vlan INTEGER NOT NULL, mac INTEGER NOT NULL, side INTEGER NOT NULL,
-                first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (address, family, vlan, mac, side)) STRICT, WITHOUT ROWID;
-            CREATE TABLE ethertype (type INTEGER PRIMARY KEY, frames INTEGER NOT NULL) STRICT;
-            CREATE TABLE observed_hour (hour INTEGER PRIMARY KEY) STRICT;
-            CREATE TABLE decision (
-                id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, verdict TEXT NOT NULL, undone INTEGER,
-                clients TEXT, servers TEXT, either TEXT, protocol INTEGER, service_low INTEGER, service_high INTEGER,
-                first INTEGER NOT NULL DEFAULT 0, last INTEGER NOT NULL DEFAULT 9223372036854775807) STRICT;
-            CREATE TABLE period (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL) STRICT;
-            PRAGMA user_version = \(version);
-            """)
+        file = try StateFile(Self.kind, in: directory, mayMake: mayMake)
     }
 
     // MARK: - Writing
@@ -253,13 +181,8 @@ public final class HistoryStore: Sendable {
 
     // MARK: - Both
 
-    func writing<T>(_ body: (Database) throws -> T) throws(HistoryError) -> T {
-        do { return try database.write(body) } catch { throw HistoryError("writing the history", path, error) }
-    }
-
-    func reading<T>(_ body: (Database) throws -> T) throws(HistoryError) -> T {
-        do { return try database.read(body) } catch { throw HistoryError("reading the history", path, error) }
-    }
+    func writing<T>(_ body: (Database) throws -> T) throws(HistoryError) -> T { try file.write(body) }
+    func reading<T>(_ body: (Database) throws -> T) throws(HistoryError) -> T { try file.read(body) }
 }
 
 extension AddressWords {

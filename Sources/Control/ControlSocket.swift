@@ -21,9 +21,12 @@ final class Connection: Sendable {
     init(_ descriptor: Int32) { self.descriptor = descriptor }
     deinit { close(descriptor) }
 
+    /// Whose process is at the other end; -1: it cannot be told.
+    var user: Int64 { clinux_peer_user(descriptor) }
+
     /// Whether root, or whoever the bridge runs as, is at the other end.
     var isOwners: Bool {
-        let user = clinux_peer_user(descriptor)
+        let user = user
         return user == 0 || user == Int64(geteuid())
     }
 
@@ -180,7 +183,7 @@ public enum ControlClient {
         guard fd >= 0 else { throw DatapathError(action, code: errno) }
         let connection = Connection(fd)
         // A bridge that is stopped (SIGSTOP) neither accepts nor answers.
-        let patience: Int32 = request.command == .apply || request.command == .makeWay ? 120_000 : 5_000
+        let patience: Int32 = [.apply, .rollback, .makeWay].contains(request.command) ? 120_000 : 5_000
         var limit = timeval(tv_sec: Int(patience) / 1000, tv_usec: 0)
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         guard withSocketAddress(address, { connect(fd, $0, $1) }) == 0 else {

@@ -3,6 +3,7 @@
 import Allowlist
 import CLinux
 import Datapath
+import Evidence
 import Foundation
 import Frames
 import Glibc
@@ -20,14 +21,18 @@ public struct DaemonConfiguration: Sendable {
     public var controlGroup: String?
     /// Takes the place of the bridge that answers on `controlSocket`.
     public var replaces: Bool
-    /// Directory of the history that traffic is recorded in; nil: nothing is.
+    /// Directory of the history that traffic is recorded in, and of the audit log; nil: there is neither.
     public var state: String?
+    /// If there are any, only policies that one of them has signed are used.
+    public var trustedKeys: TrustedKeys
+    /// Who starts it, for the audit log.
+    public var who: String
     /// Of the program, for reports.
     public var version: String
 
     public init(
         bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, controlGroup: String? = nil, replaces: Bool = false,
-        state: String? = nil, version: String
+        state: String? = nil, trustedKeys: TrustedKeys = TrustedKeys(), who: String = AuditEvent.bridge, version: String
     ) {
         self.bridge = bridge
         self.bridge.records = state != nil
@@ -37,16 +42,66 @@ public struct DaemonConfiguration: Sendable {
         self.controlGroup = controlGroup
         self.replaces = replaces
         self.state = state
+        self.trustedKeys = trustedKeys
+        self.who = who
         self.version = version
     }
 }
 
 /// A policy file that was read, in order to be applied.
 private struct LoadedPolicy {
-    var file: String
-    var document: PolicyDocument
+    var policy: AppliedPolicy
     var warnings: [String]
+
+    var file: String { policy.file }
+    var document: PolicyDocument { policy.document }
+
+    var withoutText: LoadedPolicy {
+        var copy = self
+        copy.policy.text = []
+        return copy
+    }
 }
+
+/// What is to come into use.
+private enum NextPolicy {
+    /// - Parameter confirmWithin: seconds; then what was confirmed last comes back. nil: it stays.
+    case new(LoadedPolicy, confirmWithin: Double?)
+    /// The running one, without what has expired.
+    case again
+    /// What was confirmed last, if the time for confirming is over.
+    case undo
+}
+
+/// A policy that gives way to another unless somebody confirms it.
+private struct Unconfirmed {
+    var version: UInt64
+    var seconds: Double
+    var deadline: ContinuousClock.Instant
+    /// What was confirmed last.
+    var fallback: LoadedPolicy
+    var fallbackVersion: UInt64
+}
+
+/// Who wants something done, and what else is known of that.
+private struct Origin {
+    var who: String
+    var fields: [String: String] = [:]
+}
+
+/// A policy that nobody who is trusted has signed.
+private struct SignatureRefused: Error, CustomStringConvertible {
+    var description: String
+}
+
+/// A policy was confirmed while it was about to be undone.
+private struct NothingToUndo: Error {}
+
+/// How long whoever asks waits for the audit log, in seconds.
+private let settlingTime = 2.0
+
+/// A clock that is set by less, in nanoseconds, is being kept right.
+private let clockJump: Int64 = 2_000_000_000
 
 /// A flood of forged addresses must not flood the log.
 private let logsPerMinute = 30
@@ -84,6 +139,11 @@ public final class Daemon: @unchecked Sendable {
     private var quarantines: Quarantines
     /// Of the table in use, by number.
     private var ruleNames: [String] = []
+    private var audit: AuditTrail?
+    private var unconfirmed: Unconfirmed?
+    /// From CLOCK_MONOTONIC to CLOCK_REALTIME, ns, as it was a moment ago.
+    private var clockOffset: Int64?
+    private var hasMadeWay = false
     /// What was said of records that were lost, and when something may be said again, in seconds since the start.
     private var recordsLost = (frames: UInt64(0), until: 0.0)
     /// Changes that may still be said in this minute, and when it ends; what comes besides stands in `status`.
@@ -103,15 +163,24 @@ public final class Daemon: @unchecked Sendable {
         // Before any thread begins, so that all inherit it: signals come through `signals` only.
         let signals = try blockSignals()
         defer { close(signals) }
-        let policy = try load(configuration.policyFile, PolicyText.read(configuration.policyFile))
-        let first = try build(policy, version: 1)
         // Before anything is attached: a history that cannot be written must not be found out later.
         let recording = try configuration.state.map {
             try Recording(directory: $0, source: "inside \(configuration.bridge.inside), outside \(configuration.bridge.outside)", log: log)
         }
+        let audit = try configuration.state.map { try AuditTrail(directory: $0, log: log) }
+        self.audit = audit
         // When the workers have ended.
-        defer { recording?.finish() }
+        defer {
+            recording?.finish()
+            audit?.finish()
+        }
         try state.withLock { try quarantines.read(now: Int64(Date().timeIntervalSince1970)) }
+        let starter = Origin(who: configuration.who, fields: ["via": "start"])
+        let policy = try loadFile(starter)
+        // Versions go on over restarts: a number stands for one text only.
+        let isAsBefore = audit?.lastVersion?.sha256 == policy.policy.sha256
+        let firstVersion = (audit?.lastNumber ?? 0) + (isAsBefore ? 0 : 1)
+        let first = try build(policy, version: firstVersion)
         // Before anything is attached: a bridge that runs here must not be disturbed, unless it is to be replaced.
         var listener = configuration.replaces && ControlClient.isAnswering(configuration.controlSocket)
             ? nil : try ControlListener(configuration.controlSocket, group: configuration.controlGroup)
@@ -132,13 +201,13 @@ public final class Daemon: @unchecked Sendable {
         state.withLock {
             self.bridge = bridge
             self.recording = recording
-            live = policy
+            live = policy.withoutText
             flowPlan = policy.document.flows
             ruleNames = first.ruleNames
             history.note(first.table.source.rules, names: first.ruleNames, first.marks)
             nextExpiry = first.nextExpiry
             lastExpiry = first.lastExpiry
-            version = 1
+            version = firstVersion
             appliedAt = ContinuousClock().now
         }
         for (side, port) in bridge.snapshot().ports.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
@@ -149,16 +218,18 @@ public final class Daemon: @unchecked Sendable {
         for warning in bridge.transmitWarnings { log.warning("\(warning)") }
         if bridge.hasCrowdedProcessors { log.warning("workers share a processor: use fewer --queues or more --cpus") }
         for warning in policy.warnings { log.warning("\(warning)") }
-        log.info("forwarding: policy \"\(policy.document.name)\" version 1, mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
+        log.info(
+            "forwarding: policy \"\(policy.document.name)\" version \(firstVersion), mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
         if let recording {
             recording.begin(bridge.trafficRings)
             log.info("recording to \(recording.now.file)")
         }
         for warning in recordingWarnings(policy.document) { log.warning("\(warning)") }
         for order in state.withLock({ quarantines.orders }) { log.warning("\(order.what) is still in quarantine, until \(order.end)") }
+        if let audit { noteStart(audit, policy, version: firstVersion, isAsBefore: isAsBefore, starter) }
         try Privileges.drop()
         ServiceManager.say("READY=1")
-        loop(signals, listener!)
+        let reason = loop(signals, listener!)
         ServiceManager.say("STOPPING=1")
         let lost = state.withLock { gonePorts }
         log.info("stopping")
@@ -167,6 +238,9 @@ public final class Daemon: @unchecked Sendable {
         state.withLock {
             if let bridge = self.bridge { reportFailures(of: bridge, since: nil) }
             self.bridge = nil
+            if let unconfirmed { log.warning("version \(unconfirmed.version) was never confirmed; the next start reads \(configuration.policyFile)") }
+            let why = hasMadeWay ? "made way for another bridge" : reason
+            audit?.add(.stop, "bridge stopped: \(why)", ["reason": why, "version": "\(version)"])
         }
         applying.unlock()
         guard lost.isEmpty else {
@@ -198,7 +272,8 @@ public final class Daemon: @unchecked Sendable {
         return descriptor
     }
 
-    private func loop(_ signals: Int32, _ listener: ControlListener) {
+    /// - Returns: why it ended.
+    private func loop(_ signals: Int32, _ listener: ControlListener) -> String {
         while true {
             var waiting = [
                 pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
@@ -209,7 +284,8 @@ public final class Daemon: @unchecked Sendable {
             if waiting[0].revents != 0 {
                 switch clinux_next_signal(signals) {
                 case SIGHUP: reload()
-                case SIGINT, SIGTERM: return
+                case SIGINT: return "SIGINT"
+                case SIGTERM: return "SIGTERM"
                 default: break
                 }
             }
@@ -228,13 +304,15 @@ public final class Daemon: @unchecked Sendable {
                 noteLinks()
                 noteIdentities()
                 noteLostRecords()
+                noteClock()
                 if let bridge { reportFailures(of: bridge, since: nil) }
             }
             // While this loop turns, and no worker is dead: what else there is to see stands in `status`.
             ServiceManager.say("WATCHDOG=1")
             expireRules()
             expireQuarantines()
-            if !state.withLock({ gonePorts }).isEmpty { return }
+            undoUnconfirmed()
+            if !state.withLock({ gonePorts }).isEmpty { return "a port is gone" }
         }
     }
 
@@ -259,6 +337,22 @@ public final class Daemon: @unchecked Sendable {
         guard let now = recording?.now, now.lostFrames > recordsLost.frames, uptime >= recordsLost.until else { return }
         log.warning("\(now.lostFrames - recordsLost.frames) frames are not recorded: too many flows at once")
         recordsLost = (now.lostFrames, uptime + 60)
+    }
+
+    /// Says when somebody has set the clock. What it is kept right by is too little to be told.
+    private func noteClock() {
+        let before = clinux_monotonic()
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        let after = clinux_monotonic()
+        // This thread stood still between the two clocks: in a second they are compared again.
+        guard after - before < 100_000_000 else { return }
+        let offset = Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec) - Int64(before)
+        defer { clockOffset = offset }
+        guard let known = clockOffset, abs(offset - known) > clockJump else { return }
+        let jump = String(format: "%+.3f s", Double(offset - known) / 1e9)
+        log.warning("the clock was set: \(jump)")
+        audit?.add(.clockChanged, "the clock was set: \(jump)", ["by": jump])
     }
 
     /// Says when a cable or a port comes or goes.
@@ -291,14 +385,20 @@ public final class Daemon: @unchecked Sendable {
             if episode.count > known.count {
                 let times = episode.count - known.count
                 if let when {
-                    log.warning("no worker judged (\(action.state)) \(times) time\(times == 1 ? "" : "s") \(when), the last time for \(lasted)")
+                    let text = "no worker judged (\(action.state)) \(times) time\(times == 1 ? "" : "s") \(when), the last time for \(lasted)"
+                    log.warning("\(text)")
+                    audit?.add(.failureLeft, text, ["state": action.state, "times": "\(times)", "lasted": lasted])
                 } else {
-                    log.error(
-                        "no worker judges (\(action.state)): frames are \(action.does == "kernel" ? "judged in the kernel" : action.does == "open" ? "passed" : "dropped")")
+                    let text = "no worker judges (\(action.state)): frames are "
+                        + (action.does == "kernel" ? "judged in the kernel" : action.does == "open" ? "passed" : "dropped")
+                    log.error("\(text)")
+                    audit?.add(.failureEntered, text, ["state": action.state, "action": action.does, "times": "\(times)"])
                 }
             }
             if when == nil, !episode.isActive, known.isActive || episode.count > known.count {
-                log.warning("the workers judge again (\(action.state)), after \(lasted)")
+                let text = "the workers judge again (\(action.state)), after \(lasted)"
+                log.warning("\(text)")
+                audit?.add(.failureLeft, text, ["state": action.state, "lasted": lasted])
             }
         }
     }
@@ -327,15 +427,16 @@ public final class Daemon: @unchecked Sendable {
             log.info("making way for another bridge")
             reportFailures(of: bridge, since: nil)
             listener.remove()
+            hasMadeWay = true
             self.bridge = nil
             bridge.makeWay()
         }
     }
 
     private func reload() {
+        let origin = Origin(who: AuditEvent.bridge, fields: ["via": "SIGHUP"])
         do {
-            let policy = try load(configuration.policyFile, PolicyText.read(configuration.policyFile))
-            let report = try apply(policy)
+            let report = try apply(.new(try loadFile(origin), confirmWithin: nil), origin)
             log.info(
                 "reloaded \(configuration.policyFile): version \(report.version), \(report.rules) rules, built in \(report.buildMs) ms, swapped in \(report.swapUs) µs")
         } catch {
@@ -346,18 +447,24 @@ public final class Daemon: @unchecked Sendable {
     /// A rule whose time is over leaves the table; one that left it too early, because the clock was wrong, comes back.
     private func expireRules() {
         let now = Int64(Date().timeIntervalSince1970)
-        let (isDue, wasEarly) = state.withLock {
+        let (isDue, wasEarly, rules) = state.withLock {
             let wasEarly = lastExpiry.map { $0 > now } ?? false
-            guard wasEarly || nextExpiry.map({ $0 <= now }) ?? false, expiryIsDue <= .now else { return (false, false) }
+            guard wasEarly || nextExpiry.map({ $0 <= now }) ?? false, expiryIsDue <= .now else { return (false, false, [String]()) }
             // Tried again in a minute should it fail; by a clock that nobody sets.
             expiryIsDue = .now + .seconds(60)
-            return (true, wasEarly)
+            let between = min(now, lastExpiry ?? 0)..<max(now, lastExpiry ?? 0)
+            // Ends of rules are the last second they do not have any more.
+            let rules = live?.document.rules.filter { $0.expires.map { between.contains($0 - 1) } ?? false }.map(\.id) ?? []
+            return (true, wasEarly, rules)
         }
         guard isDue else { return }
         do {
-            let report = try apply(nil)
+            let report = try apply(.again, Origin(who: AuditEvent.bridge))
             state.withLock { expiryIsDue = .now }
-            log.info("rules \(wasEarly ? "are back, the clock was set back" : "have expired"): version \(report.version), \(report.rules) rules")
+            let text = "rules \(wasEarly ? "are back, the clock was set back" : "have expired"): version \(report.version), \(report.rules) rules"
+            log.info("\(text)")
+            audit?.add(
+                wasEarly ? .ruleReturned : .ruleExpired, text, ["version": "\(report.version)", "rules": rules.joined(separator: ", "), "mode": report.mode])
         } catch {
             log.error("\(wasEarly ? "taking rules back that had expired" : "leaving expired rules out"): \(error)")
         }
@@ -365,13 +472,39 @@ public final class Daemon: @unchecked Sendable {
 
     // MARK: - Policies
 
-    private func load(_ file: String, _ text: [UInt8]) throws -> LoadedPolicy {
+    /// The file that the bridge was started with, and its signature.
+    private func loadFile(_ origin: Origin) throws -> LoadedPolicy {
+        let file = configuration.policyFile
+        return try load(file, PolicyText.read(file), signature: PolicyText.signature(of: file), origin)
+    }
+
+    /// A policy that may be used; what may not is in the audit log.
+    private func load(_ file: String, _ text: [UInt8], signature: String?, _ origin: Origin) throws -> LoadedPolicy {
+        do {
+            return try load(file, text, signature: signature)
+        } catch {
+            noteRefused(file, contentHash(text), error, origin)
+            throw error
+        }
+    }
+
+    private func load(_ file: String, _ text: [UInt8], signature: String?) throws -> LoadedPolicy {
+        var key: KeyID?
+        if !configuration.trustedKeys.isEmpty {
+            do throws(SignatureError) {
+                key = try configuration.trustedKeys.check(text, signature: signature)
+            } catch {
+                throw SignatureRefused(description: "\(file): \(error)")
+            }
+        }
         let reading = PolicyReader.read(text, now: Int64(Date().timeIntervalSince1970))
         guard let document = reading.document else {
             throw ControlFailure(
                 "\(file) has \(reading.errors.count) error(s)", diagnostics: reading.diagnostics.map { $0.rendered(file: file) })
         }
-        return LoadedPolicy(file: file, document: document, warnings: reading.warnings.map { $0.rendered(file: file) })
+        return LoadedPolicy(
+            policy: AppliedPolicy(document: document, text: text, file: file, signature: signature, key: key?.text),
+            warnings: reading.warnings.map { $0.rendered(file: file) })
     }
 
     /// A policy compiled for a point in time.
@@ -402,15 +535,27 @@ public final class Daemon: @unchecked Sendable {
     }
 
     /// Compiles, checks, swaps, and returns when no worker uses the old table.
-    ///
-    /// - Parameter newPolicy: nil: the running one again, without what has expired.
-    private func apply(_ newPolicy: LoadedPolicy?) throws -> ApplyReport {
+    private func apply(_ wanted: NextPolicy, _ origin: Origin) throws -> ApplyReport {
         applying.lock()
         defer { applying.unlock() }
         // Chosen only now: while this waited, another policy may have come into use.
-        let (next, current) = state.withLock { (version + 1, live) }
-        guard let policy = newPolicy ?? current else { throw ControlFailure("the bridge is stopping") }
-        let built = try build(policy, version: next)
+        let (next, before, waiting) = state.withLock { (version + 1, live, unconfirmed) }
+        guard let before else { throw ControlFailure("the bridge is stopping") }
+        let policy: LoadedPolicy
+        var newPolicy: LoadedPolicy?
+        var confirmWithin: Double?
+        switch wanted {
+        case .again: policy = before
+        case .new(let new, let seconds): (policy, newPolicy, confirmWithin) = (new, new, seconds)
+        case .undo:
+            guard let waiting, waiting.deadline <= .now else { throw NothingToUndo() }
+            (policy, newPolicy) = (waiting.fallback, waiting.fallback)
+        }
+        let built: Build
+        do { built = try build(policy, version: next) } catch {
+            noteRefused(policy.file, policy.policy.sha256, error, origin)
+            throw error
+        }
         let table = built.table
         var warnings = policy.warnings
         if newPolicy != nil, policy.document.flows != flowPlan {
@@ -422,12 +567,21 @@ public final class Daemon: @unchecked Sendable {
                 table, ruleNames: built.ruleNames, quarantine: quarantines.compiled(ruleNames: built.ruleNames), failing: policy.document.failing)
             ruleNames = built.ruleNames
             version = next
-            live = policy
+            live = policy.withoutText
             history.note(table.source.rules, names: built.ruleNames, built.marks)
             nextExpiry = built.nextExpiry
             appliedAt = ContinuousClock().now
             lastExpiry = built.lastExpiry
-            if newPolicy != nil { warnings += recordingWarnings(policy.document) + bridge.transmitWarnings + [bridge.recordWarning].compactMap(\.self) }
+            if newPolicy != nil {
+                warnings += recordingWarnings(policy.document) + bridge.transmitWarnings + [bridge.recordWarning].compactMap(\.self)
+                // A policy that is applied without being doubted ends the doubt about the one before.
+                unconfirmed = confirmWithin.map { seconds in
+                    Unconfirmed(
+                        version: next, seconds: seconds, deadline: .now + .seconds(seconds), fallback: waiting?.fallback ?? before,
+                        fallbackVersion: waiting?.fallbackVersion ?? next - 1)
+                }
+                noteApplied(policy, version: next, after: before, confirmWithin, origin)
+            }
             return swap
         }
         // What reading and compiling needed goes back to the system: this process runs for months.
@@ -440,7 +594,83 @@ public final class Daemon: @unchecked Sendable {
             name: policy.document.name, version: next, mode: mode(of: policy.document).name, rules: built.ruleNames.count,
             exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
             networkPairs: table.statistics.networkPairs, tableBytes: table.bytes,
-            buildMs: (built.milliseconds * 1000).rounded() / 1000, swapUs: (swapUs * 10).rounded() / 10, warnings: warnings)
+            buildMs: (built.milliseconds * 1000).rounded() / 1000, swapUs: (swapUs * 10).rounded() / 10, warnings: warnings,
+            confirmWithin: confirmWithin, otherwise: confirmWithin.map { _ in waiting?.fallbackVersion ?? next - 1 })
+    }
+
+    // MARK: - Confirming
+
+    /// The time to confirm is over: what was confirmed last comes back.
+    private func undoUnconfirmed() {
+        guard let late = state.withLock({ unconfirmed }), late.deadline <= .now else { return }
+        let why = "version \(late.version) was not confirmed within \(String(format: "%.0f", late.seconds)) s"
+        do {
+            let report = try apply(.undo, Origin(who: AuditEvent.bridge, fields: ["via": "no confirmation", "undone": "\(late.version)", "why": why]))
+            log.warning("\(why): \(late.fallback.file) is in use again, as version \(report.version)")
+        } catch is NothingToUndo {
+        } catch {
+            log.error("\(why), but what was before could not be applied; it is tried again: \(error)")
+            state.withLock { if unconfirmed?.version == late.version { unconfirmed?.deadline = .now + .seconds(10) } }
+        }
+    }
+
+    private func confirm(_ origin: Origin) throws -> ConfirmReport {
+        // Not while it is being undone.
+        applying.lock()
+        defer { applying.unlock() }
+        return try state.withLock {
+            guard let waiting = unconfirmed else { throw ControlFailure("no policy waits for being confirmed\n  → see sekisho status") }
+            unconfirmed = nil
+            log.info("version \(waiting.version) is confirmed")
+            var fields = origin.fields
+            fields["version"] = "\(waiting.version)"
+            audit?.add(.policyConfirmed, "version \(waiting.version) is confirmed: it stays", who: origin.who, fields)
+            return ConfirmReport(version: waiting.version)
+        }
+    }
+
+    // MARK: - The audit log
+
+    private func noteStart(_ audit: AuditTrail, _ policy: LoadedPolicy, version: UInt64, isAsBefore: Bool, _ starter: Origin) {
+        let mode = mode(of: policy.document).name, ports = configuration.bridge
+        audit.add(
+            .start,
+            "bridge started, inside \(ports.inside), outside \(ports.outside): policy \"\(policy.document.name)\" version \(version), mode \(mode)",
+            who: starter.who,
+            [
+                "inside": ports.inside, "outside": ports.outside, "version": "\(version)", "sha256": policy.policy.sha256, "mode": mode,
+                "program": configuration.version, "pid": "\(getpid())", "signed_only": configuration.trustedKeys.isEmpty ? "no" : "yes",
+            ])
+        if !isAsBefore {
+            audit.add(.applied(
+                policy.policy, version: version, mode: mode, before: audit.takeLastDocument(), who: starter.who, fields: starter.fields, time: AuditEvent.now))
+        }
+        if let before = audit.lastMode, before != mode { noteMode(from: before, to: mode, starter) }
+    }
+
+    private func noteApplied(_ policy: LoadedPolicy, version: UInt64, after before: LoadedPolicy, _ confirmWithin: Double?, _ origin: Origin) {
+        guard let audit else { return }
+        if let undone = origin.fields["undone"] { audit.add(.policyUndone, origin.fields["why"] ?? "", ["version": undone]) }
+        var fields = origin.fields
+        fields["confirm_within"] = confirmWithin.map { String(format: "%.0f s", $0) }
+        let mode = mode(of: policy.document).name, modeBefore = self.mode(of: before.document).name
+        audit.add(.applied(
+            policy.policy, version: version, mode: mode, before: before.document, who: origin.who, fields: fields, time: AuditEvent.now))
+        if mode != modeBefore { noteMode(from: modeBefore, to: mode, origin) }
+    }
+
+    private func noteRefused(_ file: String, _ sha256: String, _ error: any Error, _ origin: Origin) {
+        var fields = origin.fields
+        (fields["file"], fields["sha256"]) = (file, sha256)
+        if let failure = error as? ControlFailure, !failure.diagnostics.isEmpty {
+            fields["findings"] = failure.diagnostics.prefix(20).joined(separator: "\n")
+        }
+        let message = (error as? ControlFailure)?.message ?? "\(error)"
+        audit?.add(error is SignatureRefused ? .signatureRefused : .policyRefused, "policy refused: \(message)", who: origin.who, fields)
+    }
+
+    private func noteMode(from before: String, to mode: String, _ origin: Origin) {
+        audit?.add(.modeChanged, "mode \(before) → \(mode)", who: origin.who, ["from": before, "mode": mode])
     }
 
     // MARK: - Quarantine
@@ -470,9 +700,10 @@ public final class Daemon: @unchecked Sendable {
         }
     }
 
-    private func quarantine(_ request: ControlRequest, isIsland: Bool) throws -> QuarantineReport {
-        guard let seconds = request.seconds, (1...Quarantines.longest).contains(seconds), let who = request.who, let why = request.why else {
-            throw ControlFailure("a quarantine needs a time of at most 30 days, who orders it, and why")
+    private func quarantine(_ request: ControlRequest, _ origin: Origin) throws -> QuarantineReport {
+        let isIsland = request.command == .isolate
+        guard let seconds = request.seconds, (1...Quarantines.longest).contains(seconds), let why = request.why else {
+            throw ControlFailure("a quarantine needs a time of at most 30 days, and why")
         }
         let now = Int64(Date().timeIntervalSince1970)
         let (document, identities) = try state.withLock {
@@ -485,24 +716,32 @@ public final class Daemon: @unchecked Sendable {
         }
         let order = QuarantineOrder(
             device: device?.name, addresses: device?.addresses ?? [], macs: device?.macs ?? [], exceptions: request.exceptions ?? [], since: now,
-            until: now + seconds, who: who, why: why)
+            until: now + seconds, who: origin.who, why: why)
         let report = try changeQuarantine { (all) throws(ControlFailure) in
             try all.add(order)
             return []
         }
-        log.warning(
-            "quarantine: \(order.what) is cut off by \(who) until \(order.end): \(why); in force after \(report.inForceUs.map { "\($0) µs" } ?? "a worker's delay")"
-        )
+        let force = report.inForceUs.map { "\($0) µs" }
+        log.warning("quarantine: \(order.what) is cut off by \(order.who) until \(order.end): \(why); in force after \(force ?? "a worker's delay")")
+        var fields = origin.fields
+        fields["until"] = order.end
+        fields["in_force_after"] = force
+        fields["addresses"] = (order.addresses + order.macs).joined(separator: " ")
+        fields["exceptions"] = order.exceptions.isEmpty ? nil : order.exceptions.joined(separator: " ")
+        audit?.add(isIsland ? .isolate : .quarantine, "\(order.what) is cut off until \(order.end)", who: order.who, fields)
         return report
     }
 
-    private func release(_ device: String?, _ who: String) throws -> QuarantineReport {
+    private func release(_ device: String?, _ origin: Origin) throws -> QuarantineReport {
         let report = try changeQuarantine { all in
             all.remove { order in
                 device.map { [order.device, order.device == nil ? "everything" : nil].contains($0) || order.addresses.contains($0) || order.macs.contains($0) } ?? true
             }
         }
-        for order in report.released { log.warning("quarantine: \(order.what) is released by \(who)") }
+        for order in report.released {
+            log.warning("quarantine: \(order.what) is released by \(origin.who)")
+            audit?.add(.release, "\(order.what) is released", who: origin.who, origin.fields)
+        }
         return report
     }
 
@@ -512,7 +751,10 @@ public final class Daemon: @unchecked Sendable {
         guard state.withLock({ bridge != nil && quarantines.orders.contains { $0.until <= now } }) else { return }
         do {
             let report = try changeQuarantine { all in all.remove { $0.until <= now } }
-            for order in report.released { log.warning("quarantine: the time of \(order.what) is over; it is released") }
+            for order in report.released {
+                log.warning("quarantine: the time of \(order.what) is over; it is released")
+                audit?.add(.release, "\(order.what) is released: its time is over", who: AuditEvent.bridge)
+            }
         } catch { log.error("quarantine: \(error)") }
     }
 
@@ -524,7 +766,12 @@ public final class Daemon: @unchecked Sendable {
         do {
             let request = try MachineFormat.decoder().decode(ControlRequest.self, from: data)
             if request.command == .makeWay {
-                guard connection.isOwners else { throw ControlFailure("only root may have the bridge make way") }
+                guard connection.isOwners else {
+                    audit?.add(
+                        .accessRefused, "having the bridge make way was refused: only root may", who: Account.name(connection.user),
+                        ["uid": "\(connection.user)"])
+                    throw ControlFailure("only root may have the bridge make way")
+                }
                 try makeWay(for: request.ports, listener)
                 // The loop ends by itself only by a signal.
                 defer { kill(getpid(), SIGTERM) }
@@ -532,7 +779,7 @@ public final class Daemon: @unchecked Sendable {
                 if let encoded = try? MachineFormat.encoder(pretty: false).encode(response) { _ = connection.writeAll(encoded) }
                 return
             }
-            response = try respond(request)
+            response = try respond(request, connection.user)
         } catch let failure as ControlFailure {
             response = ControlResponse(failure: failure)
         } catch is DecodingError {
@@ -544,26 +791,51 @@ public final class Daemon: @unchecked Sendable {
         _ = connection.writeAll(encoded)
     }
 
-    private func respond(_ request: ControlRequest) throws -> ControlResponse {
+    private func respond(_ request: ControlRequest, _ user: Int64) throws -> ControlResponse {
+        var origin = Origin(who: Account.name(user, saying: request.who), fields: ["uid": "\(user)", "via": "\(request.command.rawValue)"])
+        origin.fields["why"] = request.why
         switch request.command {
         case .status:
             return ControlResponse(status: try status())
         case .latency:
             return ControlResponse(latency: try latency(window: request.window))
         case .makeWay: throw ControlFailure("not a question")
-        case .quarantine: return ControlResponse(quarantine: try quarantine(request, isIsland: false))
-        case .isolate: return ControlResponse(quarantine: try quarantine(request, isIsland: true))
-        case .release: return ControlResponse(quarantine: try release(request.device, request.who ?? "somebody"))
+        case .quarantine, .isolate, .release:
+            let report = request.command == .release ? try release(request.device, origin) : try quarantine(request, origin)
+            _ = audit?.settle(seconds: settlingTime)
+            return ControlResponse(quarantine: report)
         case .apply:
             guard let file = request.file, let text = request.text else { throw ControlFailure("apply needs a file and its text") }
-            do {
-                let report = try apply(try load(file, [UInt8](text)))
-                log.info("applied \(file): version \(report.version), \(report.rules) rules, swapped in \(report.swapUs) µs")
-                return ControlResponse(applied: report)
-            } catch {
-                log.warning("\(file) was not applied, the running policy stays: \(error)")
-                throw error
+            return ControlResponse(applied: try apply(file, [UInt8](text), request.signature, confirmWithin: request.confirmWithin, origin))
+        case .rollback:
+            guard let audit else { throw ControlFailure("the bridge keeps no versions\n  → start it with --state DIR") }
+            guard let number = request.version, number <= state.withLock({ self.version }) else {
+                throw ControlFailure("there is no version \(request.version ?? 0)\n  → sekisho versions lists them")
             }
+            let (version, text) = try audit.version(number)
+            origin.fields["rollback_to"] = "\(number)"
+            return ControlResponse(applied: try apply(version.file, text, version.signature, confirmWithin: request.confirmWithin, origin))
+        case .confirm:
+            let report = try confirm(origin)
+            _ = audit?.settle(seconds: settlingTime)
+            return ControlResponse(confirmed: report)
+        }
+    }
+
+    private func apply(_ file: String, _ text: [UInt8], _ signature: String?, confirmWithin: Double?, _ origin: Origin) throws -> ApplyReport {
+        guard confirmWithin.map({ $0 >= 1 && $0 <= 86_400 }) ?? true else { throw ControlFailure("a policy is confirmed within 1 s to 24 h") }
+        guard (signature?.utf8.count ?? 0) <= PolicyText.longestSignature else { throw ControlFailure("the signature of \(file) is too long to be one") }
+        do {
+            var report = try apply(.new(try load(file, text, signature: signature, origin), confirmWithin: confirmWithin), origin)
+            log.info("applied \(file): version \(report.version), \(report.rules) rules, swapped in \(report.swapUs) µs")
+            if let audit, !audit.settle(seconds: settlingTime) {
+                report.warnings.append("it is not in the audit log yet: \(audit.now.error ?? "the disk is slow")")
+            }
+            return report
+        } catch {
+            log.warning("\(file) was not applied, the running policy stays: \(error)")
+            _ = audit?.settle(seconds: settlingTime)
+            throw error
         }
     }
 
@@ -642,9 +914,12 @@ public final class Daemon: @unchecked Sendable {
                     name: live.document.name, version: version, rules: table.source.rules.count, file: live.file,
                     ageSeconds: appliedAt.duration(to: now).milliseconds / 1000,
                     exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
-                    networkPairs: table.statistics.networkPairs, tableBytes: table.bytes),
-                failing: live.document.failing, identities: identities, recording: recording?.now, quarantine: quarantines.orders,
-                snapshot: snapshot, rules: live.document.rules.map {
+                    networkPairs: table.statistics.networkPairs, tableBytes: table.bytes, sha256: live.policy.sha256, key: live.policy.key,
+                    unconfirmed: unconfirmed.map {
+                        StatusReport.Unconfirmed(secondsLeft: max(0, now.duration(to: $0.deadline).milliseconds / 1000), otherwise: $0.fallbackVersion)
+                    }),
+                failing: live.document.failing, identities: identities, recording: recording?.now, quarantine: quarantines.orders, audit: audit?.now, snapshot: snapshot,
+                rules: live.document.rules.map {
                     StatusReport.Rule(
                         id: $0.id, mode: $0.isMonitored ? "monitor" : "enforce", frames: snapshot.ruleHits[$0.id] ?? 0)
                 },

@@ -6,7 +6,7 @@ import Policy
 /// A question to the running bridge.
 public struct ControlRequest: Codable, Sendable {
     public enum Command: String, Codable, Sendable {
-        case status, apply, latency
+        case status, apply, rollback, confirm, latency
         /// Cuts a device off, or everything (`isolate`); lets go again.
         case quarantine, isolate, release
         /// Ends for a bridge that takes over; answered when the ports are free.
@@ -17,6 +17,15 @@ public struct ControlRequest: Codable, Sendable {
     /// `apply`: name of the file, for messages, and its text. The client reads it: the bridge may not see the same files.
     public var file: String?
     public var text: Data?
+    /// `apply`: the text of its signature file.
+    public var signature: String?
+    /// `rollback`: to which version.
+    public var version: UInt64?
+    /// `apply`, `rollback`: what was there before comes back after so many seconds, unless `confirm` comes.
+    public var confirmWithin: Double?
+    /// For the audit log: why, and who is said to want it; whose account it is is known.
+    public var why: String?
+    public var who: String?
     /// `makeWay`: for which ports, by interface index, inside first: a bridge of others must not end.
     public var ports: [Int32]?
     /// `latency`: the last so many seconds; nil: since the start.
@@ -26,15 +35,21 @@ public struct ControlRequest: Codable, Sendable {
     /// `quarantine`, `isolate`.
     public var seconds: Int64?
     public var exceptions: [String]?
-    public var who: String?
-    public var why: String?
     /// `quarantine`: of a protected device, too.
     public var force: Bool?
 
-    public init(command: Command, file: String? = nil, text: Data? = nil, ports: [Int32]? = nil, window: Double? = nil) {
+    public init(
+        command: Command, file: String? = nil, text: Data? = nil, signature: String? = nil, version: UInt64? = nil, confirmWithin: Double? = nil,
+        why: String? = nil, who: String? = nil, ports: [Int32]? = nil, window: Double? = nil
+    ) {
         self.command = command
         self.file = file
         self.text = text
+        self.signature = signature
+        self.version = version
+        self.confirmWithin = confirmWithin
+        self.why = why
+        self.who = who
         self.ports = ports
         self.window = window
     }
@@ -44,16 +59,19 @@ public struct ControlRequest: Codable, Sendable {
 public struct ControlResponse: Codable, Sendable {
     public var status: StatusReport?
     public var applied: ApplyReport?
+    public var confirmed: ConfirmReport?
     public var latency: LatencyReport?
     public var quarantine: QuarantineReport?
     public var failure: ControlFailure?
 
     public init(
-        status: StatusReport? = nil, applied: ApplyReport? = nil, latency: LatencyReport? = nil, quarantine: QuarantineReport? = nil,
+        status: StatusReport? = nil, applied: ApplyReport? = nil, confirmed: ConfirmReport? = nil, latency: LatencyReport? = nil,
+        quarantine: QuarantineReport? = nil,
         failure: ControlFailure? = nil
     ) {
         self.status = status
         self.applied = applied
+        self.confirmed = confirmed
         self.latency = latency
         self.quarantine = quarantine
         self.failure = failure
@@ -89,6 +107,14 @@ public struct ApplyReport: Codable, Sendable {
     /// Microseconds from publishing until no worker used the old table.
     public var swapUs: Double
     public var warnings: [String]
+    /// If it is not confirmed within so many seconds, this version comes back.
+    public var confirmWithin: Double?
+    public var otherwise: UInt64?
+}
+
+/// What a `confirm` did.
+public struct ConfirmReport: Codable, Sendable {
+    public var version: UInt64
 }
 
 /// The bridge as it is now.
@@ -102,6 +128,18 @@ public struct StatusReport: Codable, Sendable {
         public var exactConversations: Int
         public var networkPairs: Int
         public var tableBytes: Int
+        /// Of the file's bytes.
+        public var sha256: String
+        /// By whose signature it was accepted; nil: none was asked for.
+        public var key: String?
+        /// nil: it stays.
+        public var unconfirmed: Unconfirmed?
+    }
+
+    /// A policy that gives way to another version unless it is confirmed.
+    public struct Unconfirmed: Codable, Sendable {
+        public var secondsLeft: Double
+        public var otherwise: UInt64
     }
 
     public struct Port: Codable, Sendable {
@@ -215,6 +253,20 @@ public struct StatusReport: Codable, Sendable {
         public var error: String?
     }
 
+    /// The log of what was done, by whom.
+    public struct Audit: Codable, Sendable {
+        public var file: String
+        /// As far as this process has written it.
+        public var events: Int64
+        public var head: String
+        /// Found no room while the disk took nothing.
+        public var lost: UInt64
+        /// nil: nothing yet.
+        public var lastWritten: Date?
+        /// Why the last attempt to write failed; nil: it did not.
+        public var error: String?
+    }
+
     public struct Count: Codable, Sendable {
         public var frames: UInt64
         public var bytes: UInt64
@@ -290,6 +342,8 @@ public struct StatusReport: Codable, Sendable {
     public var recording: Recording?
     /// Who is cut off now.
     public var quarantine: [QuarantineOrder]
+    /// nil: there is none.
+    public var audit: Audit?
     public var rules: [Rule]
     public var workers: [Worker]
 }

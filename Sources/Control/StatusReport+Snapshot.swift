@@ -8,7 +8,8 @@ import Frames
 extension StatusReport {
     init(
         mode: String, idle: String, pid: Int, uptimeSeconds: Double, residentBytes: Int, policy: Policy,
-        failing: FailurePlan, identities known: Identities, recording: Recording?, quarantine: [QuarantineOrder], snapshot: BridgeSnapshot, rules: [Rule],
+        failing: FailurePlan, identities known: Identities, recording: Recording?, quarantine: [QuarantineOrder], audit: Audit?,
+        snapshot: BridgeSnapshot, rules: [Rule],
         processorPercent: [Int: Double]
     ) {
         self.mode = mode
@@ -54,6 +55,7 @@ extension StatusReport {
             })
         self.recording = recording
         self.quarantine = quarantine
+        self.audit = audit
         self.rules = rules
         workers = snapshot.workers.map { worker in
             Worker(

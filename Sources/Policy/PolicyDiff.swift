@@ -90,15 +90,20 @@ public struct PolicyDiff: Sendable {
     }
 
     /// In a sentence.
-    public var summary: String {
-        if isSame { return isComplete ? "A and B mean the same" : "no difference was found, but the rules were not compared to the end" }
+    public var summary: String { summary(a: "A", b: "B") }
+
+    /// - Parameters:
+    ///   - a: what policy A is called.
+    ///   - b: what policy B is called.
+    public func summary(a: String, b: String) -> String {
+        if isSame { return isComplete ? "\(a) and \(b) mean the same" : "no difference was found, but the rules were not compared to the end" }
         func kinds(_ count: Int) -> String { "\(count) kind\(count == 1 ? "" : "s") of conversation" }
         var parts: [String] = []
         switch (gained.count, lost.count) {
-        case (0, 0): parts.append("B lets the same conversations pass")
-        case (let more, 0): parts.append("B lets \(kinds(more)) more pass")
-        case (0, let fewer): parts.append("B lets \(kinds(fewer)) fewer pass")
-        case (let more, let fewer): parts.append("B lets \(kinds(more)) more pass, \(fewer) fewer")
+        case (0, 0): parts.append("\(b) lets the same conversations pass")
+        case (let more, 0): parts.append("\(b) lets \(kinds(more)) more pass")
+        case (0, let fewer): parts.append("\(b) lets \(kinds(fewer)) fewer pass")
+        case (let more, let fewer): parts.append("\(b) lets \(kinds(more)) more pass, \(fewer) fewer")
         }
         if modes.a != modes.b { parts.append("mode changes from \(modes.a.name) to \(modes.b.name)") }
         let others = changes.count { $0.kind != .mode }

@@ -1,6 +1,7 @@
 import Allowlist
 import ArgumentParser
 import Control
+import Evidence
 import Foundation
 import Frames
 import Policy
@@ -11,11 +12,14 @@ struct Check: ParsableCommand {
         discussion: "Ends with exit code 1 if there is an error; warnings alone end with 0.")
 
     @Argument(help: "Policy file.") var file: String
+    @OptionGroup var trust: TrustOptions
     @Flag(help: "Print JSON.") var json = false
 
     struct Report: Encodable {
         var file: String
         var valid: Bool
+        /// The key that has signed it; only with --trusted-key.
+        var signedBy: String?
         var name: String?
         var mode: String?
         var rules: Int?
@@ -25,6 +29,7 @@ struct Check: ParsableCommand {
     }
 
     func run() throws {
+        let keys = try trust.keys()
         let policy = try PolicyFile(file, findsOverlaps: true)
         var report = Report(file: file, valid: false, diagnostics: policy.reading.diagnostics)
         if let document = policy.reading.document {
@@ -43,6 +48,17 @@ struct Check: ParsableCommand {
                         message: error.text.replacingOccurrences(of: "\n  →", with: ";"), suggestion: nil))
             }
         }
+        if !keys.isEmpty {
+            do {
+                report.signedBy = try keys.check(policy.text, signature: PolicyFile.signature(file)).text
+            } catch let error as SignatureError {
+                report.valid = false
+                report.diagnostics.append(
+                    Diagnostic(
+                        severity: .error, location: SourceLocation(line: 1, column: 1),
+                        message: error.description.replacingOccurrences(of: "\n  →", with: ";"), suggestion: nil))
+            }
+        }
         if json {
             try Output.json(report)
         } else {
@@ -54,7 +70,7 @@ struct Check: ParsableCommand {
                     "\(Output.coloured("valid", .green)): \"\(report.name!)\", mode \(report.mode!), \(report.rules!) rules → "
                         + "\(Output.grouped(report.exactConversations!)) exact conversations, "
                         + "\(Output.grouped(report.networkPairs!)) network pairs"
-                        + (warnings > 0 ? ", \(warnings) warning(s)" : ""))
+                        + (warnings > 0 ? ", \(warnings) warning(s)" : "") + (report.signedBy.map { "; signed with the key \($0)" } ?? ""))
             } else {
                 print("\(Output.coloured("not valid", .red)): \(errors) error(s), \(warnings) warning(s)")
             }

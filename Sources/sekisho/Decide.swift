@@ -1,6 +1,7 @@
 import Allowlist
 import ArgumentParser
 import Baseline
+import Evidence
 import Foundation
 import Frames
 import Policy
@@ -14,11 +15,11 @@ struct ReasonOptions: ParsableArguments {
         if why.trimmingCharacters(in: .whitespaces).isEmpty { throw ValidationError("--why: give a reason that an auditor will understand") }
     }
 
-    var person: String { who ?? Person.name }
+    var person: String { who ?? Caller.name }
 }
 
-enum Person {
-    /// Who calls: the person, not root.
+enum Caller {
+    /// The person, not root.
     static var name: String {
         let environment = ProcessInfo.processInfo.environment
         return environment["SUDO_USER"] ?? environment["USER"] ?? environment["LOGNAME"] ?? NSUserName()
@@ -48,6 +49,7 @@ struct DecideOptions: ParsableArguments {
             }
             for decision in decisions {
                 let id = try store.add(decision)
+                try decision.note(id, covers: covered.count, reason, state: state)
                 print("decision \(id): \(verdict == .approve ? "approved" : "rejected"), by \(decision.who)")
             }
             for one in covered.prefix(20) {
@@ -108,6 +110,7 @@ struct Alike: ParsableCommand {
                     at: Int64(Date().timeIntervalSince1970), who: reason.person, why: reason.why, verdict: .alike, service: range, members: prefixes)
                 let id = try store.add(decision)
                 history.decisions.append(decision)
+                try decision.note(id, covers: nil, reason, state: state)
                 print("decision \(id): they stand in for one another, by \(decision.who)")
             }
             let after = given()
@@ -145,6 +148,7 @@ struct Forget: ParsableCommand {
             let before = history.forgetting()
             for decision in decisions {
                 let id = try store.add(decision)
+                try decision.note(id, covers: nil, reason, state: state)
                 print("decision \(id): forgotten, by \(decision.who)")
             }
             history.decisions += decisions
@@ -179,6 +183,7 @@ struct Decisions: ParsableCommand {
                 guard try store.undo(undo, at: Int64(Date().timeIntervalSince1970)) else {
                     throw HistoryError(text: "there is no decision \(undo)\n  → sekisho decisions --state \(state) lists them")
                 }
+                try Audit.note(.decisionUndone, "decision \(undo) is taken back", nil, ["decision": "\(undo)"], state: state)
                 return print("decision \(undo) is taken back")
             }
             try show(store.decisions())
@@ -187,22 +192,42 @@ struct Decisions: ParsableCommand {
 
     private func show(_ decisions: [Decision]) throws(HistoryError) {
         let reports = decisions.map { one in
-            var what: [String] = []
-            if let either = one.either { what.append("device \(either.written)") }
-            if !one.members.isEmpty { what.append(one.members.map(\.written).joined(separator: " = ")) }
-            if one.clients != nil || one.servers != nil { what.append("\(one.clients?.written ?? "any") → \(one.servers?.written ?? "any")") }
-            if let service = one.service { what.append(service.written) }
-            if one.first > 0 { what.append("from \(Output.time(one.first))") }
-            if one.last < UInt64(Int64.max) { what.append("until \(Output.time(one.last))") }
-            return Report(
+            Report(
                 id: one.id, at: PolicyExport.written(one.at), verdict: one.verdict.rawValue, who: Output.printable(one.who), why: Output.printable(one.why),
-                what: what.joined(separator: ", "))
+                what: one.what)
         }
         if json {
             do { return try Output.json(reports) } catch { throw HistoryError(text: "\(error)") }
         }
         if reports.isEmpty { return print("no decisions yet") }
         print(Output.table(reports.map { [String($0.id), $0.at, $0.verdict, $0.what, $0.who, $0.why] }, header: ["", "when", "verdict", "what", "who", "why"], numbers: [0]))
+    }
+}
+
+extension Decision {
+    /// What it is about.
+    var what: String {
+        var what: [String] = []
+        if let either { what.append("device \(either.written)") }
+        if !members.isEmpty { what.append(members.map(\.written).joined(separator: " = ")) }
+        if clients != nil || servers != nil { what.append("\(clients?.written ?? "any") → \(servers?.written ?? "any")") }
+        if let service { what.append(service.written) }
+        if first > 0 { what.append("from \(Output.time(first))") }
+        if last < UInt64(Int64.max) { what.append("until \(Output.time(last))") }
+        return what.joined(separator: ", ")
+    }
+
+    /// Into the audit log.
+    func note(_ id: Int64, covers count: Int?, _ reason: ReasonOptions, state: String) throws(HistoryError) {
+        let type: AuditType = switch verdict {
+        case .approve: .approved
+        case .reject: .rejected
+        case .forget: .forgotten
+        case .alike: .alike
+        }
+        var fields = ["decision": "\(id)", "what": what]
+        fields["conversations"] = count.map { "\($0)" }
+        try Audit.note(type, "decision \(id): \(type.rawValue): \(what)", reason, fields, state: state)
     }
 }
 

@@ -27,6 +27,16 @@ struct PolicyFile {
         }
     }
 
+    /// The text of the signature beside it, if there is one.
+    static func signature(_ path: String) throws -> String? {
+        do {
+            return try PolicyText.signature(of: path)
+        } catch {
+            Output.error("error: \(error)")
+            throw Exit.failed
+        }
+    }
+
     /// The document, or the findings on standard error and a failure.
     func document() throws -> PolicyDocument {
         if let document = reading.document { return document }

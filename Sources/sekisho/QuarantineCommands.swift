@@ -56,7 +56,7 @@ struct QuarantineCommand: ParsableCommand {
             return Self.show(status.quarantine)
         }
         var request = ControlRequest(command: .quarantine)
-        (request.device, request.seconds, request.exceptions, request.who, request.why, request.force) = (device, time.seconds, except, who ?? Person.name, why, force)
+        (request.device, request.seconds, request.exceptions, request.who, request.why, request.force) = (device, time.seconds, except, who ?? Caller.name, why, force)
         let report = try change(request, socket, json: json)
         if !json {
             print("\(Output.printable(device)) is cut off\(report.inForceUs.map { ", by every worker after \(Output.grouped(UInt64($0))) µs" } ?? "")")
@@ -105,7 +105,7 @@ struct Release: ParsableCommand {
 
     func run() throws {
         var request = ControlRequest(command: .release)
-        (request.device, request.who) = (device == "all" ? nil : device, who ?? Person.name)
+        (request.device, request.who) = (device == "all" ? nil : device, who ?? Caller.name)
         let report = try change(request, socket, json: json)
         if !json {
             for one in report.released { print("\(Output.printable(one.what)) is released") }

@@ -41,6 +41,7 @@ struct Run: ParsableCommand {
     var replace = false
     @Option(help: ArgumentHelp("Group whose members may use the control socket, to ask and to apply; default: root only.", valueName: "name"))
     var controlGroup: String?
+    @OptionGroup var trust: TrustOptions
     @OptionGroup var socket: ControlOption
 
     func validate() throws {
@@ -49,6 +50,7 @@ struct Run: ParsableCommand {
     }
 
     func run() throws {
+        let keys = try trust.keys()
         let errors = LogWriter()
         LoggingSystem.bootstrap { label in LineLogHandler(label: label, writer: errors) }
         // Whoever reads it may have stopped to: that must not keep the process from ending.
@@ -59,7 +61,7 @@ struct Run: ParsableCommand {
                     inside: inside, outside: outside, queues: queues, cpus: cpus?.cpus ?? [], idle: idle,
                     latencySample: latencySample),
                 policyFile: policy, mode: mode, controlSocket: socket.control, controlGroup: controlGroup,
-                replaces: replace, state: state, version: Sekisho.configuration.version),
+                replaces: replace, state: state, trustedKeys: keys, who: Audit.person(), version: Sekisho.configuration.version),
             log: Logger(label: "sekisho"))
         do {
             try daemon.run()
@@ -85,34 +87,6 @@ struct ProcessorList: ExpressibleByArgument {
             guard let first = ends[0], let last = ends[ends.count - 1], first >= 0, first <= last, last < 1024 else { return nil }
             cpus += first...last
         }
-    }
-}
-
-struct Apply: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Swap the running bridge's policy; answers when every worker uses it.",
-        discussion: """
-            No frame is lost and no link goes down. A file with an error, or one that does not compile, leaves the \
-            running policy in place and ends with exit code 1.
-            """)
-
-    @Argument(help: "Policy file.") var file: String
-    @OptionGroup var socket: ControlOption
-    @Flag(help: "Print JSON.") var json = false
-
-    func run() throws {
-        let text = try PolicyFile.text(file)
-        let path = URL(fileURLWithPath: file).path
-        let response = try ask(
-            ControlRequest(command: .apply, file: path, text: Data(text)), at: socket.control)
-        guard let report = response.applied else { throw Exit.failed }
-        if json { return try Output.json(report) }
-        for warning in report.warnings { Output.error(warning) }
-        print(
-            "\(Output.coloured("applied", .green)) \"\(report.name)\" as version \(report.version), mode \(report.mode): "
-                + "\(report.rules) rules, \(Output.grouped(report.exactConversations)) exact conversations, "
-                + "\(Output.grouped(report.networkPairs)) network pairs")
-        print("built and checked in \(report.buildMs) ms, in use by every worker after \(report.swapUs) µs")
     }
 }
 

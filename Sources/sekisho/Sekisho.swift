@@ -16,9 +16,10 @@ struct Sekisho: ParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            Run.self, Detach.self, Apply.self, QuarantineCommand.self, Isolate.self, Release.self, Status.self, Latency.self, Check.self, Explain.self, Simulate.self, Diff.self,
+            Run.self, Detach.self, Apply.self, Confirm.self, Rollback.self, QuarantineCommand.self, Isolate.self, Release.self, Status.self, Latency.self,
+            Check.self, Explain.self, Simulate.self, Diff.self,
             Learn.self, BaselineCommand.self, Propose.self, Approve.self, Reject.self, Alike.self, Forget.self, Decisions.self, PeriodCommand.self,
-            Export.self, DoctorCommand.self, Bench.self,
+            Versions.self, Audit.self, Keygen.self, Sign.self, Export.self, DoctorCommand.self, Bench.self,
         ])
 
     static func main() {

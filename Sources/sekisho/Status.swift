@@ -59,12 +59,26 @@ extension StatusReport.Recording {
     }
 }
 
+extension StatusReport.Audit {
+    var text: String {
+        var line = "  audit log \(file): \(Output.grouped(events)) events, head \(head.prefix(16))…"
+        if lost > 0 { line += Output.coloured(", \(Output.grouped(lost)) events lost", .red) }
+        if let error { line += Output.coloured("\n  ALARM: \(error)", .red) }
+        return line
+    }
+}
+
 extension StatusReport {
     /// For a person.
     var text: String {
         var lines: [String] = []
         let colour: Output.Colour = mode == "enforce" ? .green : .yellow
         lines.append("\(Output.coloured(mode, colour))  policy \"\(policy.name)\" version \(policy.version), \(policy.rules) rules, in use for \(Output.duration(policy.ageSeconds))")
+        if let unconfirmed = policy.unconfirmed {
+            let left = Output.duration(unconfirmed.secondsLeft)
+            lines.append(
+                Output.coloured("  not confirmed: version \(unconfirmed.otherwise) comes back in \(left) unless you say: sekisho confirm", .yellow))
+        }
         lines.append(judging.text)
         lines.append(
             Output.table(
@@ -107,6 +121,7 @@ extension StatusReport {
                 Output.coloured("  \(Output.printable(order.what)) is cut off until \(Output.time(UInt64(max(0, order.until)) * 1_000_000_000))", .red)
                     + ", by \(Output.printable(order.who)): \(Output.printable(order.why))")
         }
+        if let audit { lines.append(audit.text) }
         if !identities.latest.isEmpty {
             lines.append(
                 Output.table(

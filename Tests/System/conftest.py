@@ -268,11 +268,13 @@ def network(privileged):
 
 class Bridge:
     def __init__(self, binary, sekisho, network, policy, folder, *options, inside="in0", outside="out0", wait=True, prefix=(), errors=None,
-                 environment=None):
+                 environment=None, key=None):
         self.sekisho, self.network, self.folder = sekisho, network, folder
         folder.mkdir(exist_ok=True)
         self.policy = folder / "policy.toml"
         self.policy.write_text(policy)
+        if key:
+            assert sekisho("sign", self.policy, "--key", key).returncode == 0
         self.socket = folder / "control"
         self.log = folder / "log"
         with open(self.log, "ab") as log:

@@ -31,6 +31,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
@@ -55,7 +56,10 @@ let package = Package(
             exclude: ["Page/baseline.html"], swiftSettings: swift, plugins: ["EmbedBPF"]),
         .target(
             name: "Control",
-            dependencies: ["Datapath", "Policy", "Baseline", "CLinux", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "Datapath", "Policy", "Baseline", "CLinux", .product(name: "Logging", package: "swift-log"),
+                .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift"),
+            ],
             swiftSettings: swift),
         .target(
             name: "Measure", dependencies: ["Datapath", "Policy", "Captures", "CLinux"], exclude: ["Report/report.html"],
@@ -97,6 +101,7 @@ let package = Package(
         .testTarget(name: "PolicyTests", dependencies: ["Policy", "Captures", "TestSupport"], swiftSettings: swift),
         .testTarget(
             name: "BaselineTests", dependencies: ["Baseline", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
+        .testTarget(name: "ControlTests", dependencies: ["Control", "Baseline", "Policy", "Allowlist", "Frames"], swiftSettings: swift),
         .testTarget(
             name: "MeasureTests", dependencies: ["Measure", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "FabTrafficTests", dependencies: ["FabTraffic", "Allowlist", "Frames"], swiftSettings: swift),

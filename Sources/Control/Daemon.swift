@@ -22,12 +22,14 @@ public struct DaemonConfiguration: Sendable {
     public var replaces: Bool
     /// Directory of the history that traffic is recorded in; nil: nothing is.
     public var state: String?
+    /// The latest days of it that stay; 0: all.
+    public var keepDays: Int
     /// Of the program, for reports.
     public var version: String
 
     public init(
         bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, controlGroup: String? = nil, replaces: Bool = false,
-        state: String? = nil, version: String
+        state: String? = nil, keepDays: Int = 0, version: String
     ) {
         self.bridge = bridge
         self.bridge.records = state != nil
@@ -37,6 +39,7 @@ public struct DaemonConfiguration: Sendable {
         self.controlGroup = controlGroup
         self.replaces = replaces
         self.state = state
+        self.keepDays = keepDays
         self.version = version
     }
 }
@@ -103,7 +106,9 @@ public final class Daemon: @unchecked Sendable {
         let first = try build(policy, version: 1)
         // Before anything is attached: a history that cannot be written must not be found out later.
         let recording = try configuration.state.map {
-            try Recording(directory: $0, source: "inside \(configuration.bridge.inside), outside \(configuration.bridge.outside)", log: log)
+            try Recording(
+                directory: $0, source: "inside \(configuration.bridge.inside), outside \(configuration.bridge.outside)",
+                keepDays: configuration.keepDays, log: log)
         }
         // When the workers have ended.
         defer { recording?.finish() }

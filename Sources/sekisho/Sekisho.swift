@@ -18,7 +18,7 @@ struct Sekisho: ParsableCommand {
         subcommands: [
             Run.self, Detach.self, Apply.self, Status.self, Latency.self, Check.self, Explain.self, Simulate.self, Diff.self,
             Learn.self, BaselineCommand.self, Propose.self, Approve.self, Reject.self, Forget.self, Decisions.self, PeriodCommand.self,
-            Export.self, DoctorCommand.self, Bench.self,
+            Backup.self, Restore.self, Prune.self, Export.self, DoctorCommand.self, Support.self, Bench.self,
         ])
 
     static func main() {

@@ -38,7 +38,7 @@ struct PolicyFile {
 /// `--control`.
 struct ControlOption: ParsableArguments {
     @Option(help: ArgumentHelp(
-        "Control socket of the bridge, or the name of one that runs as sekisho@NAME; default: the only one there is in /run/sekisho.",
+        "Control socket of the bridge, or NAME of sekisho@NAME; default: /run/sekisho/control.sock, or of what is asked the only one there.",
         valueName: "socket"))
     var control: String?
 

@@ -24,13 +24,15 @@ done
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
-rm -rf /etc/systemd/system /etc/systemd/system.conf.d /var/log/journal
-mkdir -p /etc/systemd/system /run/units /run/systemd/system
-for unit in {units}; do cp /usr/lib/systemd/system/$unit /run/units/ 2>/dev/null || true; done
-for target in {targets}; do printf '[Unit]\nDefaultDependencies=no\n' >/run/units/$target.target; done
-printf '[Unit]\nWants=systemd-journald.service\n' >/run/units/test.target
-touch /run/ready
-export container=test SYSTEMD_UNIT_PATH=/etc/systemd/system:/run/units:/run/packaged SYSTEMD_LOG_TARGET=console
+rm -rf /etc/systemd/system /etc/systemd/system.conf.d /var/log/journal /usr/lib/systemd/system-generators
+mkdir -p /etc/systemd/system /run/systemd/system /run/kept
+for unit in {units}; do cp /usr/lib/systemd/system/$unit /run/kept/ 2>/dev/null || true; done
+rm -rf /usr/lib/systemd/system
+mv /run/kept /usr/lib/systemd/system
+for target in {targets}; do printf '[Unit]\nDefaultDependencies=no\n' >/run/systemd/system/$target.target; done
+printf '[Unit]\nWants=systemd-journald.service\n' >/run/systemd/system/test.target
+mount -t tmpfs tmpfs /tmp
+export container=test SYSTEMD_LOG_TARGET=console
 exec /lib/systemd/systemd --system --unit=test.target --show-status=no
 """
 

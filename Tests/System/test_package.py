@@ -72,7 +72,9 @@ def test_what_is_in_it(tree, package):
 @pytest.mark.skipif(not shutil.which("lintian"), reason="needs lintian")
 def test_lintian_finds_no_error(package):
     """Why: who checks packages before they come into a plant uses it."""
-    done = run("lintian", "--allow-root", "--fail-on", "error", "--suppress-tags", "dir-or-file-in-etc-opt", package)
+    # Who is to answer for it is told by DEBEMAIL where it is built for somebody.
+    nobody = "bogus-mail-host,bogus-mail-host-in-debian-changelog"
+    done = run("lintian", "--allow-root", "--fail-on", "error", "--suppress-tags", nobody, package)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -150,8 +152,6 @@ def host(privileged, network, folder):
     net = network()
     made = machine.Machine(net.bridge, folder)
     made.network = net
-    # This machine's units are hidden from it, but for this one.
-    made.must("sh", "-c", "mkdir -p /run/packaged; ln -s /usr/lib/systemd/system/sekisho@.service /run/packaged/")
     yield made
     made.close()
 
@@ -166,7 +166,7 @@ def test_upgrades_and_removal_on_a_running_machine(host, tree, package, folder):
     done = host.run("dpkg", "--install", "/tmp/first.deb")
     assert done.returncode == 0, done.stdout + done.stderr
     # Not by itself.
-    assert "sekisho" not in host.must("systemctl", "list-units", "--all", "--plain", "--no-legend")
+    assert "sekisho@" not in host.must("systemctl", "list-units", "--all", "--plain", "--no-legend")
     assert not host.network.has_programs()
     host.write("/etc/sekisho/bay3.conf", "INSIDE=in0\nOUTSIDE=out0\nOPTIONS=--queues 1 --idle sleep\n")
     host.must("cp", "/etc/sekisho/example.toml", "/etc/sekisho/bay3.toml")
@@ -187,6 +187,8 @@ def test_upgrades_and_removal_on_a_running_machine(host, tree, package, folder):
     assert active(host) == "active" and host.must("systemctl", "show", "-P", "MainPID", "sekisho@bay3") == pid
     assert "systemctl restart sekisho@bay3" in said
     assert host.must("tail", "-n", "1", "/etc/sekisho/example.toml").strip() == "# mine"
+    pinned = host.must("ls", "/sys/fs/bpf/sekisho").split()
+    assert len(pinned) == 2
     # Removed: it stops, and what was learnt stays. Purged: that goes, too.
     host.must("dpkg", "--remove", "sekisho")
     assert active(host) == "inactive"
@@ -195,3 +197,4 @@ def test_upgrades_and_removal_on_a_running_machine(host, tree, package, folder):
     host.must("dpkg", "--purge", "sekisho")
     left = host.run("find", "/etc", "/usr", "/var", "-xdev", "-name", "*sekisho*").stdout.split()
     assert left == [], left
+    assert host.run("ls", "/sys/fs/bpf/sekisho").stdout.split() == pinned

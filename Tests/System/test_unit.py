@@ -42,7 +42,7 @@ def host(privileged, network, binary, folder):
     made.network = net
     try:
         made.install(binary, "/usr/bin/sekisho")
-        made.install(UNIT, "/run/packaged/sekisho@.service", "644")
+        made.install(UNIT, "/usr/lib/systemd/system/sekisho@.service", "644")
         made.install(ROOT / "packaging" / "tmpfiles.conf", "/usr/lib/tmpfiles.d/sekisho.conf", "644")
         made.install(ROOT / "packaging" / "sysusers.conf", "/usr/lib/sysusers.d/sekisho.conf", "644")
         made.must("systemd-sysusers", "sekisho.conf")
@@ -142,9 +142,12 @@ def test_a_restart_loses_no_frame(host):
     thread.start()
     try:
         before = main_pid(host)
+        for _ in range(3):
+            time.sleep(0.3)
+            host.must("systemctl", "restart", "sekisho@bay3")
         time.sleep(0.3)
-        host.must("systemctl", "restart", "sekisho@bay3")
-        # And one that nobody asked for.
+        restarted = sent
+        # And one that nobody asked for: what it had in its hands is lost, and the next one comes by itself.
         middle = main_pid(host)
         host.must("kill", "-9", str(middle))
         host.wait_for(lambda: main_pid(host) not in (0, middle) and host.run("systemctl", "is-active", "sekisho@bay3").returncode == 0, "the next one")
@@ -153,8 +156,12 @@ def test_a_restart_loses_no_frame(host):
         ends.set()
         thread.join()
     received = [int.from_bytes(one[-4:], "big") for one in net.b.receive()]
-    assert before != middle and sent > 200
-    assert received == list(range(sent)), f"{sent} sent, missing: {sorted(set(range(sent)) - set(received))[:20]}"
+    missing = sorted(set(range(sent)) - set(received))
+    assert before != middle and restarted > 300 and sent > restarted + 100
+    # In a hand-over a frame that the kernel passes may overtake one that the workers have.
+    assert len(received) == len(set(received)), "twice"
+    assert not missing or missing[0] >= restarted - 5, f"lost in a restart (until {restarted}): {missing[:20]}"
+    assert len(missing) < 20, f"lost when it was killed: {missing}"
     assert "took over the wire" in host.journal()
 
 

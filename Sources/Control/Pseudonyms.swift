@@ -79,7 +79,9 @@ public struct Pseudonyms: Sendable {
         // Addresses and times have no capitals and small letters side by side.
         let kinds = Set(token.map(kind))
         let changes = zip(token, token.dropFirst()).count { kind($0) != kind($1) }
-        return kinds.isSuperset(of: [2, 3]) && Double(changes) >= 0.38 * Double(token.count - 1)
+        // Words that are joined have more hyphens than chance gives a key.
+        let joints = token.count { "-_/+.:".utf8.contains($0) }
+        return kinds.isSuperset(of: [2, 3]) && joints * 100 <= token.count * 12 && Double(changes) >= 0.38 * Double(token.count - 1)
     }
 
     private typealias Found = (text: String, end: Int)

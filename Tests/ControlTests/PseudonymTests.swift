@@ -26,7 +26,7 @@ import Testing
     @Test(arguments: [
         "2026-11-25T16:52:37+0000 info sekisho: forwarding", "version 6.18.5-1+deb13", "tcp/49152-49407", "16:52:37", "Foo::bar", "0x8892", "127.0.0.1",
         "255.255.255.255", "0.0.0.0/0", "224.0.0.251", "ff02::1", "::1", "ff:ff:ff:ff:ff:ff", "01:80:c2:00:00:0e", "mes → scanners", "関所",
-        "/var/lib/sekisho/litho-bay-3/history.sqlite", "network adapter Ethernet-Controller-E810-C-for-QSFP", "inside_to_outside.forwarded.frames", "1.2.3",
+        "/var/lib/sekisho/litho-bay-3/history.sqlite", "Ethernet-Controller-E810-C-for-QSFP", "NVIDIA_ConnectX-6_Dx_EN_adapter_card_25GbE", "inside_to_outside.forwarded.frames", "1.2.3",
     ])
     func whatHasNoneStays(text: String) { #expect(pseudonyms.cleaned(text) == text) }
 

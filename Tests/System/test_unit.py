@@ -163,6 +163,8 @@ def test_a_restart_loses_no_frame(host):
     assert not missing or missing[0] >= restarted - 5, f"lost in a restart (until {restarted}): {missing[:20]}"
     assert len(missing) < 20, f"lost when it was killed: {missing}"
     assert "took over the wire" in host.journal()
+    # What the kernel counted while no process was there is told by the next: this is what CAP_SYS_ADMIN is for.
+    assert re.search(r"no worker judged \(worker_dead\).* before this start", host.journal()), host.journal()[-3000:]
 
 
 def test_an_unconfigured_bridge_does_not_start(host):

@@ -62,7 +62,10 @@ let package = Package(
             swiftSettings: swift),
         .target(
             name: "Control",
-            dependencies: ["Datapath", "Policy", "Baseline", "Evidence", "CLinux", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "Datapath", "Policy", "Baseline", "Evidence", "CLinux", .product(name: "Logging", package: "swift-log"),
+                .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift"),
+            ],
             swiftSettings: swift),
         .target(
             name: "Measure", dependencies: ["Datapath", "Policy", "Captures", "CLinux"], exclude: ["Report/report.html"],
@@ -104,6 +107,7 @@ let package = Package(
         .testTarget(name: "PolicyTests", dependencies: ["Policy", "Captures", "TestSupport"], swiftSettings: swift),
         .testTarget(
             name: "BaselineTests", dependencies: ["Baseline", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
+        .testTarget(name: "ControlTests", dependencies: ["Control", "Baseline", "Policy", "Allowlist", "Frames"], swiftSettings: swift),
         .testTarget(
             name: "EvidenceTests",
             dependencies: ["Evidence", "Policy", .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift")],

@@ -91,7 +91,7 @@ public final class HistoryStore: Sendable {
         for (conversation, row) in try write(learner.takeBatch(), source: source) { learner.setRow(conversation, row) }
     }
 
-    /// - Returns: rows of conversations that were new, for `Learner.setRow`.
+    /// - Returns: rows of conversations that were new, or new again because they had been pruned, for `Learner.setRow`.
     public func write(_ batch: LearntBatch, source: Int64) throws(HistoryError) -> [Int: Int64] {
         let (days, intervals, addresses, etherTypes, counts) = (batch.days, batch.intervals, batch.addresses, batch.etherTypes, batch.counts)
         return try writing { db in
@@ -100,7 +100,11 @@ public final class HistoryStore: Sendable {
                 INSERT INTO conversation (client, server, family, protocol, service, vlan, orientation) VALUES (?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT DO UPDATE SET orientation = max(orientation, excluded.orientation) RETURNING id
                 """)
-            let orient = try db.cachedStatement(sql: "UPDATE conversation SET orientation = max(orientation, ?) WHERE id = ?")
+            // By its key as well: of a conversation that was pruned, the row may be another's now.
+            let orient = try db.cachedStatement(sql: """
+                UPDATE conversation SET orientation = max(orientation, ?)
+                WHERE id = ? AND client = ? AND server = ? AND family = ? AND protocol = ? AND service = ? AND vlan = ?
+                """)
             let add = try db.cachedStatement(sql: """
                 INSERT INTO day VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT DO UPDATE SET hours = hours | excluded.hours, first = min(first, excluded.first), last = max(last, excluded.last),
@@ -111,16 +115,20 @@ public final class HistoryStore: Sendable {
             var first = Int64.max, last: Int64 = 0
             var hours: Set<Int64> = []
             for one in days {
-                var row = one.row != 0 ? one.row : rows[one.conversation] ?? 0
+                var row = rows[one.conversation] ?? one.row
+                let key = one.key
+                let identity: [any DatabaseValueConvertible] = [
+                    key.client.blob(key.family), key.server.blob(key.family), Int(key.family.rawValue), Int(key.ipProtocol.rawValue),
+                    Int(key.service.rawValue), Int(key.vlan.rawValue),
+                ]
+                let orientation = Int(one.orientation.rawValue)
+                if row != 0 {
+                    try orient.execute(arguments: StatementArguments([orientation, row] + identity))
+                    if db.changesCount == 0 { row = 0 }
+                }
                 if row == 0 {
-                    let key = one.key
-                    row = try Int64.fetchOne(find, arguments: [
-                        key.client.blob(key.family), key.server.blob(key.family), Int(key.family.rawValue), Int(key.ipProtocol.rawValue),
-                        Int(key.service.rawValue), Int(key.vlan.rawValue), Int(one.orientation.rawValue),
-                    ]) ?? 0
+                    row = try Int64.fetchOne(find, arguments: StatementArguments(identity + [orientation])) ?? 0
                     rows[one.conversation] = row
-                } else {
-                    try orient.execute(arguments: [Int(one.orientation.rawValue), row])
                 }
                 let day = one.day
                 if day.first == 0 && day.connections == 0 && day.refused == 0 { continue }
@@ -136,7 +144,7 @@ public final class HistoryStore: Sendable {
             }
             for hour in hours { try db.execute(sql: "INSERT OR IGNORE INTO observed_hour VALUES (?)", arguments: [hour]) }
             for one in intervals {
-                let row = one.row != 0 ? one.row : rows[one.conversation] ?? 0
+                let row = rows[one.conversation] ?? one.row
                 try db.execute(
                     sql: "UPDATE conversation SET intervals = ?, interval_count = ? WHERE id = ?",
                     arguments: [one.intervals.blob, Int64(bitPattern: one.intervals.count), row])

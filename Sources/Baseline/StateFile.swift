@@ -63,6 +63,7 @@ public final class StateFile: Sendable {
     public let path: String
     let kind: StateFileKind
     let database: DatabasePool
+    private let lock: StateLock
 
     /// - Parameter mayMake: whether it may be made; else a missing one is an error.
     public init(_ kind: StateFileKind, in directory: String, mayMake: Bool) throws(StateError) {
@@ -78,6 +79,7 @@ public final class StateFile: Sendable {
                 try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
             } catch { throw StateError(text: "making the state directory \(directory): \(error.localizedDescription)") }
         }
+        lock = try StateLock(directory: directory, .shared)
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
         configuration.prepareDatabase { db in

@@ -167,6 +167,24 @@ final class ControlListener: Sendable {
 
 /// The command line's end.
 public enum ControlClient {
+    private static let folder = (defaultControlSocket as NSString).deletingLastPathComponent
+
+    /// Of the bridge that is started as sekisho@NAME.
+    public static func socket(named name: String) -> String { "\(folder)/\(name).sock" }
+
+    /// Where one bridge runs nobody need name it. nil: there is none but the usual one, or several.
+    public static var onlySocket: String? {
+        guard access(defaultControlSocket, F_OK) != 0 else { return nil }
+        let all = ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).filter { $0.hasSuffix(".sock") }
+        return all.count == 1 ? "\(folder)/\(all[0])" : nil
+    }
+
+    /// The bridges there are, if there are several.
+    private static var names: String {
+        let all = ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).filter { $0.hasSuffix(".sock") && $0 != "control.sock" }
+        return all.map { String($0.dropLast(5)) }.sorted().joined(separator: ", ")
+    }
+
     /// Whether somebody listens there.
     static func isAnswering(_ path: String) -> Bool {
         guard let address = try? unixAddress(path) else { return false }
@@ -191,7 +209,8 @@ public enum ControlClient {
             throw DatapathError(
                 action, code: code,
                 hint: code == ENOENT || code == ECONNREFUSED
-                    ? "no bridge runs there; start one with sekisho run, or give its --control path"
+                    ? "no bridge runs there; " + (path == defaultControlSocket && !names.isEmpty
+                        ? "name one with --control: \(names)" : "start one with sekisho run, or give its --control path")
                     : "run as the user the bridge runs as")
         }
         guard connection.writeAll(try MachineFormat.encoder(pretty: false).encode(request)) else {

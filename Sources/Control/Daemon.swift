@@ -27,12 +27,14 @@ public struct DaemonConfiguration: Sendable {
     public var trustedKeys: TrustedKeys
     /// Who starts it, for the audit log.
     public var who: String
+    /// The latest days of it that stay; 0: all.
+    public var keepDays: Int
     /// Of the program, for reports.
     public var version: String
 
     public init(
         bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, controlGroup: String? = nil, replaces: Bool = false,
-        state: String? = nil, trustedKeys: TrustedKeys = TrustedKeys(), who: String = AuditEvent.bridge, version: String
+        state: String? = nil, keepDays: Int = 0, trustedKeys: TrustedKeys = TrustedKeys(), who: String = AuditEvent.bridge, version: String
     ) {
         self.bridge = bridge
         self.bridge.records = state != nil
@@ -44,6 +46,7 @@ public struct DaemonConfiguration: Sendable {
         self.state = state
         self.trustedKeys = trustedKeys
         self.who = who
+        self.keepDays = keepDays
         self.version = version
     }
 }
@@ -165,7 +168,9 @@ public final class Daemon: @unchecked Sendable {
         defer { close(signals) }
         // Before anything is attached: a history that cannot be written must not be found out later.
         let recording = try configuration.state.map {
-            try Recording(directory: $0, source: "inside \(configuration.bridge.inside), outside \(configuration.bridge.outside)", log: log)
+            try Recording(
+                directory: $0, source: "inside \(configuration.bridge.inside), outside \(configuration.bridge.outside)",
+                keepDays: configuration.keepDays, log: log)
         }
         let audit = try configuration.state.map { try AuditTrail(directory: $0, log: log) }
         self.audit = audit

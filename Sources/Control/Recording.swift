@@ -18,6 +18,8 @@ final class Recording: @unchecked Sendable {
     private let changed = NSCondition()
     private let log: Logger
     private let source: String
+    /// Days of the history that stay; 0: all.
+    private let keepDays: Int
     private var state: StatusReport.Recording
     private var opening: Result<Void, HistoryError>?
     /// nil: there is no bridge yet.
@@ -35,15 +37,19 @@ final class Recording: @unchecked Sendable {
     private static let batchInterval: UInt64 = 750_000_000
     /// Records that wait for earlier ones of other workers. More are learnt from as they are.
     private static let mostWaiting = 1 << 17
+    /// Between prunings, and how long their pieces may take between two batches, in nanoseconds.
+    private static let pruningInterval: UInt64 = 86_400_000_000_000
+    private static let pruningTime: UInt64 = 50_000_000
     /// How long the end waits for the disk, in seconds.
     private static let patience = 10.0
 
     /// Opens the history, by a thread that has no privileges already: what could not be written later fails now.
     ///
     /// - Parameter source: what is learnt from, in words.
-    init(directory: String, source: String, log: Logger) throws(HistoryError) {
+    init(directory: String, source: String, keepDays: Int, log: Logger) throws(HistoryError) {
         self.log = log
         self.source = source
+        self.keepDays = keepDays
         state = StatusReport.Recording(file: directory + "/history.sqlite", records: 0, lostRecords: 0, lostFrames: 0, conversations: 0)
         Thread.detachNewThread { [self] in run(directory) }
         changed.lock()
@@ -186,6 +192,8 @@ final class Recording: @unchecked Sendable {
     private func write(_ store: HistoryStore) {
         clinux_name_thread("sekisho-history")
         var source: Int64?
+        var pruning: Pruning?
+        var nextPruning: UInt64 = 0
         while true {
             changed.lock()
             while order == nil {
@@ -203,6 +211,7 @@ final class Recording: @unchecked Sendable {
                     state.lastWritten = Date()
                     (order, written) = (nil, rows)
                 }
+                prune(store, &pruning, next: &nextPruning)
             } catch {
                 var givesUp = false
                 change {
@@ -217,6 +226,26 @@ final class Recording: @unchecked Sendable {
                 if !isEnding { _ = changed.wait(until: Date(timeIntervalSinceNow: 1)) }
                 changed.unlock()
             }
+        }
+    }
+
+    /// Between two batches: the same thread writes both, so that neither waits for the other's lock.
+    private func prune(_ store: HistoryStore, _ pruning: inout Pruning?, next: inout UInt64) {
+        let begin = clinux_monotonic()
+        do throws(HistoryError) {
+            if keepDays > 0, begin >= next {
+                next = begin + Self.pruningInterval
+                pruning = try store.pruning(keepingDays: keepDays)
+            }
+            guard var going = pruning else { return }
+            repeat { try store.prune(&going) } while !going.isDone && clinux_monotonic() - begin < Self.pruningTime
+            pruning = going.isDone ? nil : going
+            if going.isDone {
+                log.info("history: \(going.days) days of conversations before the last \(keepDays) days with traffic are taken out, and \(going.conversations) conversations")
+            }
+        } catch {
+            pruning = nil
+            log.warning("taking old days out: \(error); tried again in a day")
         }
     }
 }

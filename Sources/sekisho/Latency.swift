@@ -68,7 +68,7 @@ struct Latency: ParsableCommand {
     func run() throws {
         if let html { try OutputFile.check(html) }
         repeat {
-            guard var report = try ask(ControlRequest(command: .latency, window: since?.seconds), at: socket.control).latency else {
+            guard var report = try ask(ControlRequest(command: .latency, window: since?.seconds), at: socket.path).latency else {
                 throw Exit.failed
             }
             report.slo = slo.map { report.judge($0) }

@@ -20,7 +20,8 @@ final class OutputFile {
 
     private static let bufferSize = 256 << 10
 
-    init(_ path: String) throws {
+    /// - Parameter mode: of a file that is new.
+    init(_ path: String, mode: mode_t = 0o644) throws {
         self.path = path
         var status = stat(), own = stat()
         let isThere = stat(path, &status) == 0
@@ -38,7 +39,7 @@ final class OutputFile {
             let target = try isThere ? Self.behindLinks(path) : path
             self.target = target
             temporary = "\(target).\(getpid()).tmp"
-            file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+            file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
             // As the one it replaces, as far as that may be.
             if file >= 0, isThere {
                 _ = fchown(file, status.st_uid, status.st_gid)

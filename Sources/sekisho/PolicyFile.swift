@@ -47,6 +47,13 @@ struct PolicyFile {
 
 /// `--control`.
 struct ControlOption: ParsableArguments {
-    @Option(help: ArgumentHelp("Control socket of the bridge.", valueName: "socket"))
-    var control = defaultControlSocket
+    @Option(help: ArgumentHelp(
+        "Control socket of the bridge, or NAME of sekisho@NAME; default: /run/sekisho/control.sock, or of what is asked the only one there.",
+        valueName: "socket"))
+    var control: String?
+
+    /// Where a bridge is to listen.
+    var own: String { control.map { $0.contains("/") ? $0 : ControlClient.socket(named: $0) } ?? defaultControlSocket }
+    /// Where one is asked.
+    var path: String { control == nil ? ControlClient.onlySocket ?? own : own }
 }

@@ -17,7 +17,7 @@ struct Span: ExpressibleByArgument {
 
 /// Asks for it, and says what came of it.
 private func change(_ request: ControlRequest, _ socket: ControlOption, json: Bool) throws -> QuarantineReport {
-    guard let report = try ask(request, at: socket.control).quarantine else { throw Exit.failed }
+    guard let report = try ask(request, at: socket.path).quarantine else { throw Exit.failed }
     if json {
         try Output.json(report)
     } else {
@@ -51,7 +51,7 @@ struct QuarantineCommand: ParsableCommand {
 
     func run() throws {
         guard let device else {
-            guard let status = try ask(ControlRequest(command: .status), at: socket.control).status else { throw Exit.failed }
+            guard let status = try ask(ControlRequest(command: .status), at: socket.path).status else { throw Exit.failed }
             if json { return try Output.json(status.quarantine) }
             return Self.show(status.quarantine)
         }

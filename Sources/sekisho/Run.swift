@@ -29,6 +29,8 @@ struct Run: ParsableCommand {
         "State directory, made if it is not there: what passes, and what does not, is recorded there, in every mode. See sekisho baseline.",
         valueName: "directory"))
     var state: String?
+    @Option(help: ArgumentHelp("Days with traffic that stay in the state directory's history; older ones are taken out. 0: all stay.", valueName: "days"))
+    var keepDays = 400
     @Option(help: "Workers, one for each queue pair; default: as many as both ports have queues and processors allow.")
     var queues: Int?
     @Option(help: ArgumentHelp("Processors of the workers, e.g. 2,3 or 2-5; default: the last ones.", valueName: "list"))
@@ -46,6 +48,7 @@ struct Run: ParsableCommand {
 
     func validate() throws {
         if mode == .learn, state == nil { throw ValidationError("--mode learn needs a --state directory to record to") }
+        guard (0...100_000).contains(keepDays) else { throw ValidationError("--keep-days is 0 to 100000") }
         guard (0...1_000_000).contains(latencySample) else { throw ValidationError("--latency-sample is 0 to 1000000") }
     }
 
@@ -60,8 +63,9 @@ struct Run: ParsableCommand {
                 bridge: BridgeConfiguration(
                     inside: inside, outside: outside, queues: queues, cpus: cpus?.cpus ?? [], idle: idle,
                     latencySample: latencySample),
-                policyFile: policy, mode: mode, controlSocket: socket.control, controlGroup: controlGroup,
-                replaces: replace, state: state, trustedKeys: keys, who: Audit.person(), version: Sekisho.configuration.version),
+                policyFile: policy, mode: mode, controlSocket: socket.own, controlGroup: controlGroup,
+                replaces: replace, state: state, keepDays: keepDays, trustedKeys: keys, who: Audit.person(),
+                version: Sekisho.configuration.version),
             log: Logger(label: "sekisho"))
         do {
             try daemon.run()

@@ -12,7 +12,7 @@ struct Status: ParsableCommand {
 
     func run() throws {
         repeat {
-            guard let report = try ask(ControlRequest(command: .status), at: socket.control).status else { throw Exit.failed }
+            guard let report = try ask(ControlRequest(command: .status), at: socket.path).status else { throw Exit.failed }
             if json {
                 watch
                     ? print(String(decoding: try MachineFormat.encoder(pretty: false).encode(report), as: UTF8.self))

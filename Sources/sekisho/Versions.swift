@@ -89,7 +89,7 @@ struct ApplyOptions: ParsableArguments {
     func send(_ request: ControlRequest) throws {
         var request = request
         (request.why, request.who, request.confirmWithin) = (why, who ?? Caller.name, confirm?.seconds)
-        let response = try ask(request, at: socket.control)
+        let response = try ask(request, at: socket.path)
         guard let report = response.applied else { throw Exit.failed }
         if json { return try Output.json(report) }
         for warning in report.warnings { Output.error(warning) }
@@ -146,7 +146,7 @@ struct Confirm: ParsableCommand {
     @Flag(help: "Print JSON.") var json = false
 
     func run() throws {
-        let response = try ask(ControlRequest(command: .confirm, why: why, who: who ?? Caller.name), at: socket.control)
+        let response = try ask(ControlRequest(command: .confirm, why: why, who: who ?? Caller.name), at: socket.path)
         guard let report = response.confirmed else { throw Exit.failed }
         json ? try Output.json(report) : print("version \(report.version) stays")
     }

@@ -79,7 +79,7 @@ def test_a_device_is_cut_off_and_comes_back(sekisho, plant, mode):
         session.connect((TOOL, 5000))
         report = json.loads(order(sekisho, running, "quarantine", HOST, "--why", "scans", "--who", "ann", "--json").stdout)
         [one] = report["orders"]
-        assert (one["device"], one["addresses"], one["who"], one["why"]) == (HOST, [HOST], "ann", "scans")
+        assert (one["device"], one["addresses"], one["who"], one["why"]) == (HOST, [HOST], "ann (as root)", "scans")
         # Also under its MAC address: it could take another address.
         assert one["macs"] == [mac_of(net.a)] and report["in_force_us"] < 10_000
         assert one["until"] - one["since"] == 8 * 3600
@@ -96,6 +96,9 @@ def test_a_device_is_cut_off_and_comes_back(sekisho, plant, mode):
     status = running.status()
     assert {one["cause"]: one["frames"] for one in status["denied"]}["quarantined"] >= 3 and status["quarantine"] == []
     order(sekisho, running, "release", HOST, code=1)
+    events = json.loads(sekisho("audit", "show", "--state", running.policy.parent.parent / "state", "--json").stdout)
+    assert [(one["type"], one["who"]) for one in events if one["type"] in ("quarantine", "release")] == [
+        ("quarantine", "ann (as root)"), ("release", events[-1]["who"])]
     assert f"quarantine: {HOST} is cut off by ann" in running.said() and "is released by" in running.said()
 
 

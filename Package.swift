@@ -26,6 +26,7 @@ let package = Package(
         .executable(name: "path-cost", targets: ["path-cost"]),
         .executable(name: "fab-traffic", targets: ["fab-traffic"]),
         .executable(name: "learning", targets: ["learning"]),
+        .executable(name: "detecting", targets: ["detecting"]),
         .library(name: "SekishoCore", targets: ["Frames", "Allowlist", "Policy", "Datapath", "Captures"]),
     ],
     dependencies: [
@@ -54,8 +55,11 @@ let package = Package(
             dependencies: ["Frames", "Allowlist", "Policy", .product(name: "GRDB", package: "GRDB.swift")],
             exclude: ["Page/baseline.html"], swiftSettings: swift, plugins: ["EmbedBPF"]),
         .target(
+            name: "Detection",
+            dependencies: ["Frames", "Allowlist", "Policy", "Baseline", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: swift),
+        .target(
             name: "Control",
-            dependencies: ["Datapath", "Policy", "Baseline", "CLinux", .product(name: "Logging", package: "swift-log")],
+            dependencies: ["Datapath", "Policy", "Baseline", "Detection", "CLinux", .product(name: "Logging", package: "swift-log")],
             swiftSettings: swift),
         .target(
             name: "Measure", dependencies: ["Datapath", "Policy", "Captures", "CLinux"], exclude: ["Report/report.html"],
@@ -63,7 +67,7 @@ let package = Package(
         .executableTarget(
             name: "sekisho",
             dependencies: [
-                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline",
+                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline", "Detection",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swift),
@@ -81,8 +85,12 @@ let package = Package(
         .target(name: "FabTraffic", dependencies: ["Frames", "Allowlist"], path: "Bench/FabTraffic", swiftSettings: swift),
         .executableTarget(
             name: "fab-traffic", dependencies: ["FabTraffic", "Frames"], path: "Bench/fab-traffic", swiftSettings: swift),
+        .target(name: "FabLearning", dependencies: ["Baseline", "FabTraffic", "Frames", "Allowlist"], path: "Bench/FabLearning", swiftSettings: swift),
         .executableTarget(
-            name: "learning", dependencies: ["Baseline", "FabTraffic", "Captures", "Frames", "Allowlist"], path: "Bench/Learning",
+            name: "learning", dependencies: ["Baseline", "FabLearning", "FabTraffic", "Captures", "Frames", "Allowlist"], path: "Bench/Learning",
+            swiftSettings: swift),
+        .executableTarget(
+            name: "detecting", dependencies: ["Detection", "Baseline", "FabLearning", "FabTraffic", "Frames", "Allowlist"], path: "Bench/Detecting",
             swiftSettings: swift),
 
         // Builds BPF/ with the toolchain's clang and embeds the object.
@@ -97,6 +105,8 @@ let package = Package(
         .testTarget(name: "PolicyTests", dependencies: ["Policy", "Captures", "TestSupport"], swiftSettings: swift),
         .testTarget(
             name: "BaselineTests", dependencies: ["Baseline", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
+        .testTarget(
+            name: "DetectionTests", dependencies: ["Detection", "Baseline", "Policy", "Allowlist", "Frames"], swiftSettings: swift),
         .testTarget(
             name: "MeasureTests", dependencies: ["Measure", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "FabTrafficTests", dependencies: ["FabTraffic", "Allowlist", "Frames"], swiftSettings: swift),

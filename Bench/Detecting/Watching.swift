@@ -1,0 +1,157 @@
+// A generated fab: learn two weeks without attacks, propose, and watch the third.
+
+import Allowlist
+import Baseline
+import Detection
+import FabLearning
+import FabTraffic
+import Foundation
+import Frames
+import Policy
+
+struct Watching {
+    let tools: Int
+    let seed: UInt64
+    let options: Options
+
+    private static let learnt = 14 * 24
+
+    init(tools: Int, seed: UInt64, _ options: Options) {
+        self.tools = tools
+        self.seed = seed
+        self.options = options
+    }
+
+    /// - Returns: alerts of the week without attacks.
+    func run() -> Int {
+        var scenario = FabScenario(tools: tools)
+        scenario.seed = seed
+        let calm = FabTraffic(scenario)
+        scenario.attacks = FabScenario.everyAttack(from: 15 * 24)
+        let attacked = FabTraffic(scenario)
+        let learner = Learner()
+        var days: [LearntDay] = []
+        calm.runHours(0..<Self.learnt) { records in
+            for one in records { learner.learn(one.record) }
+            days += learner.drain()
+        }
+        learner.finish()
+        days += learner.drain()
+        var made = history(learner, days)
+        let review = Review(made)
+        var proposal = Proposal(made, review)
+        if options.isAttended {
+            made = calm.truth.approving(made, review, proposal)
+            proposal = Proposal(made, review)
+        }
+        let allowed = Allowed(proposal)
+        let (norms, building) = timed { Norms(made) }
+        print("\(tools) tools, seed \(seed), \(options.mode.name), \(options.isAttended ? "" : "un")attended: \(grouped(made.conversations.count)) conversations, norms in \(String(format: "%.2f", building)) s")
+        let quiet = watch(calm, norms, allowed, title: "no attack")
+        _ = watch(attacked, norms, allowed, title: "attacks")
+        print("")
+        return quiet
+    }
+
+    /// A record as a bridge that stands before every device would hand it over; nil: it would not have been sent.
+    private func judged(_ one: TrafficRecord, _ allowed: Allowed) -> TrafficRecord? {
+        var record = one
+        if allowed.breaksBinding(record) { record.cause = .addressBinding } else if !allowed.passes(record) { record.cause = .notInPolicy }
+        guard options.mode == .enforce, record.cause == .notInPolicy, record.form == .ipv4 else { return record }
+        // Nobody answers what did not come, and who is not answered sends no data.
+        let isRequest = record.ipProtocol == .tcp ? record.tcpFlags.opensConnection
+            : !record.marks.contains(.neverForward) && record.destinationPort.rawValue <= record.sourcePort.rawValue
+        return isRequest || record.ipProtocol == .icmp && record.marks.contains(.neverReverse) ? record : nil
+    }
+
+    private struct Sighting {
+        var begin: UInt64
+        /// Who sent it: addresses and MAC addresses.
+        var senders: Set<String> = []
+    }
+
+    private func watch(_ fab: FabTraffic, _ norms: Norms, _ allowed: Allowed, title: String) -> Int {
+        let before = Self.residentBytes
+        var detector = Detector(norms, policy: PolicyView(mode: options.mode))
+        var changes: [(AlertChange, UInt64)] = []
+        var told: UInt64 = 0, spent = 0.0, records = 0
+        var attacks: [FabLabel: Sighting] = [:]
+        var batch: [TrafficRecord] = []
+        fab.runHours(Self.learnt..<Self.learnt + 7 * 24) { hour in
+            batch.removeAll(keepingCapacity: true)
+            for one in hour {
+                guard let record = judged(one.record, allowed) else { continue }
+                batch.append(record)
+                if one.label.isMalicious, record.tcpFlags.opensConnection || record.form == .arp {
+                    var sighting = attacks[one.label] ?? Sighting(begin: record.first)
+                    sighting.begin = min(sighting.begin, record.first)
+                    sighting.senders.insert(record.sourceMAC.written)
+                    attacks[one.label] = sighting
+                }
+            }
+            let (_, took) = timed {
+                for record in batch {
+                    if record.last >= told &+ 1_000_000_000 {
+                        told = record.last
+                        for change in detector.tick(told) { changes.append((change, told)) }
+                    }
+                    detector.observe(record)
+                }
+            }
+            spent += took
+            records += batch.count
+        }
+        for change in detector.finish() { changes.append((change, told)) }
+        report(title, fab, changes, attacks, records, spent, detector.counts, max(0, Self.residentBytes - before))
+        return changes.count { if case .raised = $0.0 { true } else { false } }
+    }
+
+    /// Which kinds mean an attack.
+    private static func meant(_ label: FabLabel) -> Set<AlertKind> {
+        switch label {
+        case .scan: [.scan]
+        case .slowScan: [.slowScan, .scan]
+        case .worm: [.scan, .lateralMovement]
+        case .attack(.rogueHost): [.unknownDevice, .scan]
+        case .attack(.spoofing): [.spoofing]
+        case .attack(.lateral): [.lateralMovement, .scan]
+        case .attack(.beacon): [.beacon, .newConversation]
+        case .covert, .normal, .maintenance: []
+        }
+    }
+
+    private func report(
+        _ title: String, _ fab: FabTraffic, _ changes: [(change: AlertChange, at: UInt64)], _ attacks: [FabLabel: Sighting], _ records: Int, _ spent: Double,
+        _ counts: DetectorCounts, _ bytes: Int
+    ) {
+        var latest: [Int64: Alert] = [:]
+        for (change, _) in changes { latest[change.alert.id] = change.alert }
+        let raised = changes.filter { if case .raised = $0.change { true } else { false } }
+        let kinds = Dictionary(grouping: latest.values, by: \.kind).map { "\($0.key.rawValue) \($0.value.count)" }.sorted()
+        print(
+            "  \(title): \(raised.count) alerts in 7 days, \(String(format: "%.2f", Double(raised.count) / 7 / Double(tools) * 100)) a day and 100 tools"
+                + "\(kinds.isEmpty ? "" : " (\(kinds.joined(separator: ", ")))"); \(grouped(records)) records, \(grouped(Int(Double(records) / max(spent, 1e-9)))) a second, "
+                + "\(grouped(counts.unfamiliar)) not of a known conversation; \(bytes / 1_048_576) MiB more")
+        for (label, sighting) in attacks.sorted(by: { $0.value.begin < $1.value.begin }) {
+            let own = changes.filter { sighting.senders.contains($0.change.alert.device?.mac ?? "") }
+            let first = own.first { $0.change.alert.last.timeIntervalSince1970 * 1e9 >= Double(sighting.begin) - 1e9 }
+            let named = own.first { one in one.change.alert.behaviours.contains { Self.meant(label).contains($0.kind) && $0.last.timeIntervalSince1970 * 1e9 >= Double(sighting.begin) - 1e9 } }
+            func after(_ moment: UInt64?) -> String {
+                guard let moment else { return "never" }
+                let seconds = (Double(moment) - Double(sighting.begin)) / 1e9
+                return seconds < 120 ? String(format: "%.1f s", seconds) : seconds < 7200 ? String(format: "%.0f min", seconds / 60) : String(format: "%.1f h", seconds / 3600)
+            }
+            let ids = Set(own.map(\.change.alert.id)).count
+            print("    \(label): first alert after \(after(first?.at)), named after \(after(named?.at)); \(sighting.senders.count) sender\(sighting.senders.count == 1 ? "" : "s"), \(ids) alert\(ids == 1 ? "" : "s")")
+        }
+        if options.tellsStories {
+            for alert in latest.values.sorted(by: { $0.id < $1.id }) { print("    \(alert.id) \(alert.kind.rawValue), \(alert.severity.name): \(alert.story)") }
+        }
+    }
+
+    private static var residentBytes: Int {
+        guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return 0 }
+        let fields = text.split(separator: " ")
+        return fields.count > 1 ? (Int(fields[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
+    }
+}

@@ -73,7 +73,7 @@ struct Watching {
     private func watch(_ fab: FabTraffic, _ norms: Norms, _ allowed: Allowed, title: String) -> Int {
         let before = Self.residentBytes
         var detector = Detector(norms, policy: PolicyView(mode: options.mode))
-        var changes: [(AlertChange, UInt64)] = []
+        var outcome = Outcome()
         var told: UInt64 = 0, spent = 0.0, records = 0
         var attacks: [FabLabel: Sighting] = [:]
         var batch: [TrafficRecord] = []
@@ -93,7 +93,7 @@ struct Watching {
                 for record in batch {
                     if record.last >= told &+ 1_000_000_000 {
                         told = record.last
-                        for change in detector.tick(told) { changes.append((change, told)) }
+                        outcome.add(detector.tick(told), at: told, attacks)
                     }
                     detector.observe(record)
                 }
@@ -101,9 +101,35 @@ struct Watching {
             spent += took
             records += batch.count
         }
-        for change in detector.finish() { changes.append((change, told)) }
-        report(title, fab, changes, attacks, records, spent, detector.counts, max(0, Self.residentBytes - before))
-        return changes.count { if case .raised = $0.0 { true } else { false } }
+        outcome.add(detector.finish(told), at: told, attacks)
+        report(title, outcome, attacks, records, spent, detector.counts, max(0, Self.residentBytes - before))
+        return outcome.raised
+    }
+
+    /// What became of alerts, without keeping all that was said of them.
+    private struct Outcome {
+        var latest: [Int64: Alert] = [:]
+        var raised = 0
+        /// Per attack: when its sender was first in an alert, when that had its name, in which alerts.
+        var first: [FabLabel: UInt64] = [:]
+        var named: [FabLabel: UInt64] = [:]
+        var alerts: [FabLabel: Set<Int64>] = [:]
+
+        mutating func add(_ changes: [AlertChange], at time: UInt64, _ attacks: [FabLabel: Sighting]) {
+            for change in changes {
+                if case .raised = change { raised += 1 }
+                let alert = change.alert
+                latest[alert.id] = alert
+                let macs = Set(([alert.device].compactMap { $0 } + alert.others).compactMap(\.mac))
+                for (label, sighting) in attacks where !macs.isDisjoint(with: sighting.senders) {
+                    func isOf(_ date: Date) -> Bool { date.timeIntervalSince1970 * 1e9 >= Double(sighting.begin) - 1e9 }
+                    guard isOf(alert.last) else { continue }
+                    if first[label] == nil { first[label] = time }
+                    alerts[label, default: []].insert(alert.id)
+                    if named[label] == nil, alert.behaviours.contains(where: { Watching.meant(label).contains($0.kind) && isOf($0.last) }) { named[label] = time }
+                }
+            }
+        }
     }
 
     /// Which kinds mean an attack.
@@ -115,34 +141,30 @@ struct Watching {
         case .attack(.rogueHost): [.unknownDevice, .scan]
         case .attack(.spoofing): [.spoofing]
         case .attack(.lateral): [.lateralMovement, .scan]
-        case .attack(.beacon): [.beacon, .newConversation]
+        case .attack(.beacon): [.beacon]
         case .covert, .normal, .maintenance: []
         }
     }
 
     private func report(
-        _ title: String, _ fab: FabTraffic, _ changes: [(change: AlertChange, at: UInt64)], _ attacks: [FabLabel: Sighting], _ records: Int, _ spent: Double,
-        _ counts: DetectorCounts, _ bytes: Int
+        _ title: String, _ outcome: Outcome, _ attacks: [FabLabel: Sighting], _ records: Int, _ spent: Double, _ counts: DetectorCounts, _ bytes: Int
     ) {
-        var latest: [Int64: Alert] = [:]
-        for (change, _) in changes { latest[change.alert.id] = change.alert }
-        let raised = changes.filter { if case .raised = $0.change { true } else { false } }
+        let latest = outcome.latest
         let kinds = Dictionary(grouping: latest.values, by: \.kind).map { "\($0.key.rawValue) \($0.value.count)" }.sorted()
         print(
-            "  \(title): \(raised.count) alerts in 7 days, \(String(format: "%.2f", Double(raised.count) / 7 / Double(tools) * 100)) a day and 100 tools"
+            "  \(title): \(outcome.raised) alerts in 7 days, \(String(format: "%.2f", Double(outcome.raised) / 7 / Double(tools) * 100)) a day and 100 tools"
                 + "\(kinds.isEmpty ? "" : " (\(kinds.joined(separator: ", ")))"); \(grouped(records)) records, \(grouped(Int(Double(records) / max(spent, 1e-9)))) a second, "
                 + "\(grouped(counts.unfamiliar)) not of a known conversation; \(bytes / 1_048_576) MiB more")
         for (label, sighting) in attacks.sorted(by: { $0.value.begin < $1.value.begin }) {
-            let own = changes.filter { sighting.senders.contains($0.change.alert.device?.mac ?? "") }
-            let first = own.first { $0.change.alert.last.timeIntervalSince1970 * 1e9 >= Double(sighting.begin) - 1e9 }
-            let named = own.first { one in one.change.alert.behaviours.contains { Self.meant(label).contains($0.kind) && $0.last.timeIntervalSince1970 * 1e9 >= Double(sighting.begin) - 1e9 } }
             func after(_ moment: UInt64?) -> String {
                 guard let moment else { return "never" }
-                let seconds = (Double(moment) - Double(sighting.begin)) / 1e9
+                let seconds = max(0, (Double(moment) - Double(sighting.begin)) / 1e9)
                 return seconds < 120 ? String(format: "%.1f s", seconds) : seconds < 7200 ? String(format: "%.0f min", seconds / 60) : String(format: "%.1f h", seconds / 3600)
             }
-            let ids = Set(own.map(\.change.alert.id)).count
-            print("    \(label): first alert after \(after(first?.at)), named after \(after(named?.at)); \(sighting.senders.count) sender\(sighting.senders.count == 1 ? "" : "s"), \(ids) alert\(ids == 1 ? "" : "s")")
+            let ids = outcome.alerts[label]?.count ?? 0
+            print(
+                "    \(label): first alert after \(after(outcome.first[label])), named after \(after(outcome.named[label])); "
+                    + "\(sighting.senders.count) sender\(sighting.senders.count == 1 ? "" : "s"), \(ids) alert\(ids == 1 ? "" : "s")")
         }
         if options.tellsStories {
             for alert in latest.values.sorted(by: { $0.id < $1.id }) { print("    \(alert.id) \(alert.kind.rawValue), \(alert.severity.name): \(alert.story)") }

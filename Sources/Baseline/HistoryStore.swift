@@ -8,31 +8,6 @@ import Foundation
 import Frames
 import GRDB
 
-/// Why the history cannot be used.
-public struct HistoryError: Error, CustomStringConvertible, Sendable {
-    public let description: String
-
-    init(_ doing: String, _ path: String, _ problem: any Error) {
-        var text = "\(doing) \(path): "
-        if let error = problem as? DatabaseError {
-            text += error.message ?? "SQLite error \(error.resultCode.rawValue)"
-            switch error.resultCode {
-            case .SQLITE_NOTADB, .SQLITE_CORRUPT:
-                text += "\n  → it is damaged, or no history of Sekisho's; nothing was changed. Restore a copy, or name another directory"
-            case .SQLITE_FULL, .SQLITE_IOERR: text += "\n  → is the disk full? df \(path)"
-            case .SQLITE_BUSY: text += "\n  → another process is writing to it; try again"
-            case .SQLITE_CANTOPEN, .SQLITE_PERM, .SQLITE_READONLY: text += "\n  → it must be in a directory that you may write to"
-            default: break
-            }
-        } else {
-            text += "\(problem)"
-        }
-        description = text
-    }
-
-    public init(text: String) { description = text }
-}
-
 public final class HistoryStore: Sendable {
     public let path: String
     let database: DatabasePool
@@ -45,63 +20,11 @@ public final class HistoryStore: Sendable {
     ///
     /// - Parameter mayMake: whether it may be made; else a missing one is an error.
     public init(directory: String, mayMake: Bool = true) throws(HistoryError) {
-        path = directory + "/history.sqlite"
-        let exists = FileManager.default.fileExists(atPath: path)
-        guard exists || mayMake else {
-            throw HistoryError(text: "opening the history \(path): it does not exist\n  → learn something first: sekisho learn CAPTURE --state \(directory)")
-        }
-        if mayMake {
-            do {
-                try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
-            } catch { throw HistoryError(text: "making the state directory \(directory): \(error.localizedDescription)") }
-        }
-        var configuration = Configuration()
-        configuration.busyMode = .timeout(5)
-        configuration.prepareDatabase { db in
-            try db.execute(sql: "PRAGMA synchronous = NORMAL")
-        }
-        do {
-            // Looked at before the pool may write anything to it.
-            if exists { try Self.check(path) } else { try Self.create(path) }
-            database = try DatabasePool(path: path, configuration: configuration)
-            try database.write { db in
-                if try Int.fetchOne(db, sql: "PRAGMA user_version") == 0 { try Self.make(db) }
-            }
-        } catch let error as HistoryError {
-            throw error
-        } catch {
-            throw HistoryError("opening the history", path, error)
-        }
-    }
-
-    /// An empty file is a database without tables. SQLite gives those beside it the same rights.
-    private static func create(_ path: String) throws {
-        let file = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0o640)
-        guard file >= 0 else {
-            let code = errno
-            throw HistoryError(text: "making the history \(path): \(String(cString: strerror(code)))\n"
-                    + (code == ENOSPC || code == EDQUOT ? "  → make room there" : "  → it must be in a directory that you may write to"))
-        }
-        close(file)
-    }
-
-    private static func check(_ path: String) throws {
-        var configuration = Configuration()
-        configuration.readonly = true
-        let database = try DatabaseQueue(path: path, configuration: configuration)
-        try database.read { db in
-            let version = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
-            let application = try Int64.fetchOne(db, sql: "PRAGMA application_id") ?? 0
-            let tables = try Int.fetchOne(db, sql: "SELECT count(*) FROM sqlite_master") ?? 0
-            if tables > 0 && application != applicationID {
-                throw HistoryError(text: "opening the history \(path): this is another program's database; nothing was changed")
-            }
-            if version > Self.version {
-                throw HistoryError(text: "opening the history \(path): it is of version \(version), and this program knows \(Self.version); nothing was changed\n"
-                        + "  → use the program that wrote it, or a later one")
-            }
-            if tables > 0 { _ = try Int.fetchOne(db, sql: "SELECT count(*) FROM source") }
-        }
+        let file = StateFile(
+            what: "history", directory: directory, name: "history.sqlite", applicationID: Self.applicationID, version: Self.version, table: "source",
+            ifMissing: "learn something first: sekisho learn CAPTURE --state \(directory)")
+        path = file.path
+        database = try file.open(mayMake: mayMake, Self.make)
     }
 
     private static func make(_ db: Database) throws {

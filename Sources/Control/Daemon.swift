@@ -3,6 +3,7 @@
 import Allowlist
 import CLinux
 import Datapath
+import Detection
 import Foundation
 import Frames
 import Glibc
@@ -22,12 +23,14 @@ public struct DaemonConfiguration: Sendable {
     public var replaces: Bool
     /// Directory of the history that traffic is recorded in; nil: nothing is.
     public var state: String?
+    /// Called for every change of an alert; it must not wait. Only with `state`.
+    public var onAlert: (@Sendable (AlertChange) -> Void)?
     /// Of the program, for reports.
     public var version: String
 
     public init(
         bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, controlGroup: String? = nil, replaces: Bool = false,
-        state: String? = nil, version: String
+        state: String? = nil, onAlert: (@Sendable (AlertChange) -> Void)? = nil, version: String
     ) {
         self.bridge = bridge
         self.bridge.records = state != nil
@@ -37,6 +40,7 @@ public struct DaemonConfiguration: Sendable {
         self.controlGroup = controlGroup
         self.replaces = replaces
         self.state = state
+        self.onAlert = onAlert
         self.version = version
     }
 }
@@ -81,6 +85,7 @@ public final class Daemon: @unchecked Sendable {
     private var identities = Identities()
     private var sightingsLost: UInt64 = 0
     private var recording: Recording?
+    private var watch: Watch?
     /// What was said of records that were lost, and when something may be said again, in seconds since the start.
     private var recordsLost = (frames: UInt64(0), until: 0.0)
     /// Changes that may still be said in this minute, and when it ends; what comes besides stands in `status`.
@@ -105,8 +110,15 @@ public final class Daemon: @unchecked Sendable {
         let recording = try configuration.state.map {
             try Recording(directory: $0, source: "inside \(configuration.bridge.inside), outside \(configuration.bridge.outside)", log: log)
         }
-        // When the workers have ended.
-        defer { recording?.finish() }
+        // Behind the history: whoever cannot have that needs no other file.
+        let watch = try configuration.state.map {
+            try Watch(directory: $0, policy: PolicyView(policy.document, mode: mode(of: policy.document)), log: log, hook: configuration.onAlert)
+        }
+        // When the workers have ended: the records first.
+        defer {
+            recording?.finish()
+            watch?.finish()
+        }
         // Before anything is attached: a bridge that runs here must not be disturbed, unless it is to be replaced.
         var listener = configuration.replaces && ControlClient.isAnswering(configuration.controlSocket)
             ? nil : try ControlListener(configuration.controlSocket, group: configuration.controlGroup)
@@ -121,6 +133,7 @@ public final class Daemon: @unchecked Sendable {
         if bridge.hasTakenOver { log.info("took over the wire from the bridge before") }
         for note in bridge.preparationNotes { log.info("port prepared: \(note)") }
         try bridge.start()
+        state.withLock { self.watch = watch }
         reportFailures(of: bridge, since: "before this start")
         bridge.leaveProcessorsToWorkers()
         state.withLock {
@@ -144,8 +157,11 @@ public final class Daemon: @unchecked Sendable {
         for warning in policy.warnings { log.warning("\(warning)") }
         log.info("forwarding: policy \"\(policy.document.name)\" version 1, mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
         if let recording {
-            recording.begin(bridge.trafficRings)
+            recording.begin(bridge.trafficRings, watch: watch)
+            watch?.begin()
             log.info("recording to \(recording.now.file)")
+        } else {
+            log.info("nothing is recorded, and nothing raises an alert: that needs --state DIR")
         }
         for warning in recordingWarnings(policy.document) { log.warning("\(warning)") }
         try Privileges.drop()
@@ -174,7 +190,7 @@ public final class Daemon: @unchecked Sendable {
         if configuration.state == nil {
             return mode(of: document) == .learn ? ["mode learn, but nothing is recorded: start the bridge with --state DIR"] : []
         }
-        return document.failing.onlyKernel ? ["datapath = \"kernel\": what the kernel judges is not recorded"] : []
+        return document.failing.onlyKernel ? ["datapath = \"kernel\": what the kernel judges is not recorded, and raises no alert"] : []
     }
 
     // MARK: - Waiting
@@ -281,18 +297,23 @@ public final class Daemon: @unchecked Sendable {
             let lasted = String(format: "%.1f ms", Double(episode.end &- episode.since) / 1e6)
             if episode.count > known.count {
                 let times = episode.count - known.count
+                watch?.observe(.failureEntered(cause: action.state, frames: fate(action.does), times: times))
                 if let when {
                     log.warning("no worker judged (\(action.state)) \(times) time\(times == 1 ? "" : "s") \(when), the last time for \(lasted)")
                 } else {
                     log.error(
-                        "no worker judges (\(action.state)): frames are \(action.does == "kernel" ? "judged in the kernel" : action.does == "open" ? "passed" : "dropped")")
+                        "no worker judges (\(action.state)): frames are \(fate(action.does))")
                 }
             }
             if when == nil, !episode.isActive, known.isActive || episode.count > known.count {
                 log.warning("the workers judge again (\(action.state)), after \(lasted)")
             }
+            if !episode.isActive, known.isActive || episode.count > known.count { watch?.observe(.failureLeft(cause: action.state, lasted: lasted)) }
         }
     }
+
+    /// What becomes of frames that no worker judges, in words.
+    private func fate(_ action: String) -> String { action == "kernel" ? "judged in the kernel" : action == "open" ? "passed" : "dropped" }
 
     private func haveOtherMakeWay() throws {
         log.info("asking the running bridge to make way")
@@ -416,6 +437,9 @@ public final class Daemon: @unchecked Sendable {
             nextExpiry = built.nextExpiry
             appliedAt = ContinuousClock().now
             lastExpiry = built.lastExpiry
+            watch?.use(PolicyView(policy.document, mode: mode(of: policy.document)))
+            watch?.observe(
+                .policyChanged(name: policy.document.name, version: next, mode: mode(of: policy.document).name, rules: built.ruleNames.count))
             if newPolicy != nil { warnings += recordingWarnings(policy.document) + bridge.transmitWarnings + [bridge.recordWarning].compactMap(\.self) }
             return swap
         }
@@ -556,7 +580,7 @@ public final class Daemon: @unchecked Sendable {
                     ageSeconds: appliedAt.duration(to: now).milliseconds / 1000,
                     exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
                     networkPairs: table.statistics.networkPairs, tableBytes: table.bytes),
-                failing: live.document.failing, identities: identities, recording: recording?.now, snapshot: snapshot, rules: live.document.rules.map {
+                failing: live.document.failing, identities: identities, recording: recording?.now, detection: watch?.now, snapshot: snapshot, rules: live.document.rules.map {
                     StatusReport.Rule(
                         id: $0.id, mode: $0.isMonitored ? "monitor" : "enforce", frames: snapshot.ruleHits[$0.id] ?? 0)
                 },

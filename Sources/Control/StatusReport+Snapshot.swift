@@ -8,7 +8,7 @@ import Frames
 extension StatusReport {
     init(
         mode: String, idle: String, pid: Int, uptimeSeconds: Double, residentBytes: Int, policy: Policy,
-        failing: FailurePlan, identities known: Identities, recording: Recording?, snapshot: BridgeSnapshot, rules: [Rule],
+        failing: FailurePlan, identities known: Identities, recording: Recording?, detection: Detection?, snapshot: BridgeSnapshot, rules: [Rule],
         processorPercent: [Int: Double]
     ) {
         self.mode = mode
@@ -53,6 +53,7 @@ extension StatusReport {
                     beforeSide: $0.before.map { "\($0.side)" }, denied: $0.cause == .none ? nil : $0.cause.name, times: $0.times, text: $0.text)
             })
         self.recording = recording
+        self.detection = detection
         self.rules = rules
         workers = snapshot.workers.map { worker in
             Worker(

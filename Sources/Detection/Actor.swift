@@ -116,6 +116,11 @@ struct Actor {
     var behaviours: [BehaviourState] = []
     /// 0: there is no alert.
     var alert: Int64 = 0
+    /// Whose alert it is: of the one that infected it, as it seems.
+    var leader: ActorKey?
+    /// Who joined it.
+    var followers: [ActorKey] = []
+    static let mostFollowers = 256
     var begin: UInt64 = 0
     var ended: UInt64 = 0
     var isRaised = false

@@ -153,6 +153,8 @@ public struct Alert: Codable, Sendable, Equatable, Identifiable {
     public var confidence: Double
     /// nil: the bridge itself, or the wire.
     public var device: AlertDevice?
+    /// That do the same since it tried them, as a worm goes on; the first 64.
+    public var others: [AlertDevice]
     /// When the first and the last frame of it came.
     public var begin: Date
     public var last: Date

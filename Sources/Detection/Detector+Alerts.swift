@@ -47,6 +47,10 @@ extension Detector {
         } else {
             actors[actor].behaviours.append(BehaviourState(kind: kind, first: first, last: last, count: 1, confidence: confidence))
         }
+        if actors[actor].alert == 0, let leader = leader(of: actor, record) { join(actor, leader, last) }
+        if let leader = actors[actor].leader, let place = actorByKey[leader], actors[place].alert == actors[actor].alert {
+            note(kind, place, record, confidence: confidence)
+        }
         if actors[actor].alert == 0 {
             guard open < Self.mostOpen else { return collapsed() }
             actors[actor].alert = nextAlert
@@ -57,10 +61,48 @@ extension Detector {
         touch(actor, last)
     }
 
+    /// Whoever tried this device by the service that it tries now, and is known for trying: a worm goes from one to the next.
+    private func leader(of actor: Int, _ record: TrafficRecord?) -> Int? {
+        guard let record, record.form == .ipv4 || record.form == .ipv6, actors[actor].isKnown, actors[actor].key.level == .mac else { return nil }
+        let key = ConversationKey(asking: record), service = ServiceKind(key)
+        return actors.indices.first { place in
+            let one = actors[place]
+            guard place != actor, one.alert != 0, one.leader == nil, one.ended == 0, one.followers.count < Actor.mostFollowers,
+                one.behaviours.contains(where: { [.scan, .slowScan, .lateralMovement].contains($0.kind) })
+            else { return false }
+            return ([place] + one.followers.compactMap { actorByKey[$0] }).contains { hasTried(actors[$0], key.client, service, before: record.first) || actors[$0].address == key.server }
+        }
+    }
+
+    /// Within the last ten minutes.
+    private func hasTried(_ one: Actor, _ address: AddressWords, _ service: ServiceKind, before time: UInt64) -> Bool {
+        guard one.services[service] != nil, time < one.last &+ 600 * Self.second else { return false }
+        // Of whoever goes through everything nobody knows the last address: any.
+        if one.peers.count >= Actor.mostPeers || one.contacts.count >= Actor.mostContacts && one.peers.contains(address) { return true }
+        return one.contacts.compactMap { contacts.find($0) }.contains {
+            contacts[$0].key.server == address && ServiceKind(contacts[$0].key) == service && time < contacts[$0].last &+ 600 * Self.second
+        }
+    }
+
+    private mutating func join(_ actor: Int, _ leader: Int, _ time: UInt64) {
+        actors[actor].leader = actors[leader].key
+        actors[actor].alert = actors[leader].alert
+        actors[leader].followers.append(actors[actor].key)
+        touch(leader, time)
+    }
+
     /// There is more of an alert.
     mutating func touch(_ actor: Int, _ time: UInt64) {
         actors[actor].last = max(actors[actor].last, time)
         actors[actor].ended = 0
+        if let leader = actors[actor].leader {
+            if let place = actorByKey[leader], actors[place].alert == actors[actor].alert { return touch(place, time) }
+            // That one is forgotten: it is a matter of its own from now on.
+            actors[actor].leader = nil
+            actors[actor].alert = nextAlert
+            actors[actor].begin = time
+            nextAlert += 1
+        }
         if actors[actor].isDirty { return }
         actors[actor].isDirty = true
         dirty.insert(actor)
@@ -84,7 +126,11 @@ extension Detector {
         actors[place].behaviours = alert.behaviours.map {
             BehaviourState(kind: $0.kind, first: $0.first.nanoseconds, last: $0.last.nanoseconds, count: $0.count, confidence: $0.confidence)
         }
-        now = max(now, alert.last.nanoseconds)
+        if key.level == .silent, alert.end == nil {
+            // What is missing has to be missed anew.
+            touch(place, alert.last.nanoseconds)
+            actors[place].ended = max(1, alert.last.nanoseconds)
+        }
     }
 
     // MARK: - The bridge itself
@@ -163,14 +209,18 @@ extension Detector {
     }
 
     /// All that has not been said yet: the end.
-    public mutating func finish() -> [AlertChange] {
+    public mutating func finish(_ time: UInt64) -> [AlertChange] {
         for place in dirty { actors[place].said.at = 0 }
-        return tick(now)
+        return tick(time)
     }
 
     /// Ends what is quiet, and forgets what was long ago.
     private mutating func expire() {
         for place in actors.indices where actors[place].alert != 0 && actors[place].ended == 0 {
+            if actors[place].leader != nil {
+                if now > actors[place].last &+ Self.quiet { actors[place].ended = actors[place].last }
+                continue
+            }
             let quiet: UInt64 = switch actors[place].key.level {
             case .silent, .bridge: .max
             case .policy: 600 * Self.second
@@ -214,10 +264,12 @@ extension Detector {
             techniques.append(.rogueMaster)
         }
         let device = device(actor)
+        let followers = actor.followers.compactMap { actorByKey[$0] }.map { actors[$0] }
         return Alert(
             id: actor.alert, kind: kind, severity: actor.severity, confidence: actor.behaviours.map(\.confidence).max() ?? 0, device: device,
-            begin: Date(actor.begin), last: Date(actor.last), end: actor.ended == 0 ? nil : Date(actor.ended), frames: actor.frames, attempts: actor.attempts,
-            story: Story(actor, device, Array(evidence), mode: policy.mode).text,
+            others: followers.prefix(64).compactMap { self.device($0) }, begin: Date(actor.begin), last: Date(actor.last), end: actor.ended == 0 ? nil : Date(actor.ended),
+            frames: followers.reduce(actor.frames) { $0 &+ $1.frames }, attempts: followers.reduce(actor.attempts) { $0 &+ $1.attempts },
+            story: Story(actor, device, Array(evidence), mode: policy.mode, followers: followers.map { $0.address.written }).text,
             behaviours: behaviours.map { Behaviour(kind: $0.kind, first: Date($0.first), last: Date($0.last), count: $0.count, confidence: $0.confidence) },
             evidence: evidence.map {
                 AlertEvidence(
@@ -239,6 +291,12 @@ extension Detector {
         let mac = actor.mac ?? deviceByAddress[address].flatMap { devices[Int($0)].mac }
         return AlertDevice(
             address: address == .zero ? nil : address.written, mac: mac?.written, vendor: mac.flatMap { vendors($0) }, name: policy.names[address],
-            role: norms.roles[address]?.rawValue, side: actor.side.map { "\($0)" }, isKnown: actor.isKnown, isMany: actor.key.level == .side)
+            role: role(address)?.rawValue, side: actor.side.map { "\($0)" }, isKnown: actor.isKnown, isMany: actor.key.level == .side)
+    }
+
+    /// As its class has it, where that is of a role.
+    private func role(_ address: AddressWords) -> Role? {
+        if case .role(let role) = norms.deviceClass(address), norms.roles[address] != nil { return role }
+        return norms.roles[address]
     }
 }

@@ -48,6 +48,10 @@ extension Detector {
             guard place >= 0, devices[Int(place)].expected > 0 else { return (0, 0) }
             return (Double(devices[Int(place)].quiet) / Double(devices[Int(place)].expected), devices[Int(place)].quiet)
         }
+        // One more of a device that is gone already.
+        for address in [one.pointee.key.client, one.pointee.key.server] {
+            if let known = actorByKey[ActorKey(.silent, address: address)], actors[known].kind == .silent, actors[known].ended == 0 { return (address, true) }
+        }
         let client = share(one.pointee.client), server = share(one.pointee.server)
         let isClient = client > server
         let (share, count) = isClient ? client : server

@@ -112,10 +112,6 @@ extension Detector {
         return own
     }
 
-    private mutating func strangersKey(_ contact: Contact) -> ActorKey {
-        isRouter(contact.mac) ? ActorKey(.address, address: contact.key.client) : ActorKey(.mac, mac: contact.mac)
-    }
-
     private mutating func actor(of record: TrafficRecord, isStranger: Bool) -> Int? {
         let key = isStranger ? strangersKey(record)
             : isRouter(record.sourceMAC) ? ActorKey(.address, address: record.source) : ActorKey(.mac, mac: record.sourceMAC)
@@ -162,6 +158,7 @@ extension Detector {
             if isStranger { stranger(record) }
             return
         }
+        if isDenied, flood(record, isStranger: isStranger) { return }
         let key = ConversationKey(asking: record)
         if let place = contacts.find(key) {
             // What was said of it is over by now.
@@ -176,6 +173,16 @@ extension Detector {
             return
         }
         begin(key, record, isStranger: isStranger, isDenied: isDenied)
+    }
+
+    /// One more of somebody of whom everything is said already: only counted, at whatever rate it comes.
+    private mutating func flood(_ record: TrafficRecord, isStranger: Bool) -> Bool {
+        let own = isRouter(record.sourceMAC) ? ActorKey(.address, address: record.source) : ActorKey(.mac, mac: record.sourceMAC)
+        guard let actor = actorByKey[own] ?? (isStranger ? actorByKey[ActorKey(.side, side: record.side)] : nil), actors[actor].contacts.count >= Actor.mostContacts,
+            actors[actor].alert != 0, actors[actor].behaviours.contains(where: { $0.kind == .scan || $0.kind == .slowScan })
+        else { return false }
+        count(record, actor, isAttempt: record.ipProtocol != .tcp || record.tcpFlags.opensConnection)
+        return true
     }
 
     private mutating func begin(_ key: ConversationKey, _ record: TrafficRecord, isStranger: Bool, isDenied: Bool) {
@@ -245,21 +252,27 @@ extension Detector {
     private mutating func answer(_ record: TrafficRecord, _ place: Int) {
         contacts[place].last = record.last
         contacts[place].frames &+= UInt64(record.frames)
-        if contacts[place].isDecided || record.cause != .none && policy.mode != .learn { return }
+        // What does not pass is no answer.
+        if record.cause != .none, policy.mode == .enforce { return }
         let isRefusal = record.ipProtocol == .tcp && record.tcpFlags.contains(.rst) && !record.tcpFlags.contains(.syn)
-        if !isRefusal { contacts[place].isAnswered = true }
-        decide(place, failed: isRefusal)
+        if !isRefusal, !contacts[place].isAnswered {
+            contacts[place].isAnswered = true
+            if contacts[place].isDecided, let actor = actorByKey[key(of: contacts[place])] { actors[actor].answered &+= 1 }
+        }
+        if !contacts[place].isDecided { decide(place, failed: isRefusal) }
+    }
+
+    private func key(of contact: Contact) -> ActorKey {
+        isRouter(contact.mac) ? ActorKey(.address, address: contact.key.client) : ActorKey(.mac, mac: contact.mac)
     }
 
     private mutating func decide(_ place: Int, failed: Bool) {
         contacts[place].isDecided = true
-        let contact = contacts[place]
-        let key = contact.isStranger ? strangersKey(contact)
-            : isRouter(contact.mac) ? ActorKey(.address, address: contact.key.client) : ActorKey(.mac, mac: contact.mac)
+        let contact = contacts[place], key = key(of: contact)
         if !failed {
             // Whoever has nothing against him needs no praise.
             guard let actor = actorByKey[key] else { return }
-            actors[actor].answered &+= 1
+            if contact.isStranger { actors[actor].answered &+= 1 }
             return step(actor, contact.key, failed: false, nil)
         }
         guard let actor = actor(key, isKnown: !contact.isStranger, mac: contact.mac, address: contact.key.client, side: contact.side, at: contact.first) else { return }
@@ -305,21 +318,22 @@ extension Detector {
             contacts[place].lastAttempt = record.first
             contacts[place].port = record.sourcePort
         }
-        let contact = contacts[place]
-        guard contact.isStranger || isDenied && contact.novelty != .alike, policy.mode != .learn else { return }
+        let isStranger = contacts[place].isStranger
+        guard isStranger || isDenied && contacts[place].novelty != .alike, policy.mode != .learn else { return }
         // Only of whom there is something to say already; a contact that failed has its actor.
-        let key = contact.isStranger ? strangersKey(contact) : isRouter(contact.mac) ? ActorKey(.address, address: contact.key.client) : ActorKey(.mac, mac: contact.mac)
-        guard let actor = actorByKey[key] ?? (contact.isStranger ? actorByKey[ActorKey(.side, side: contact.side)] : nil) else { return }
+        guard let actor = actorByKey[key(of: contacts[place])] ?? (isStranger ? actorByKey[ActorKey(.side, side: record.side)] : nil) else { return }
         count(record, actor, isAttempt: isAttempt)
-        if isAttempt, contact.isDenied || contact.isStranger, Self.isRegular(contact.intervals) { note(.beacon, actor, record, confidence: 0.8) }
+        // Every fourth attempt is soon enough.
+        if isAttempt, contacts[place].attempts % 4 == 1, Self.isRegular(contacts[place].intervals) { note(.beacon, actor, record, confidence: 0.8) }
     }
 
-    /// Eight intervals and more that differ from their median by less than a fifth of it.
+    /// Eight intervals and more, half of them within 15 % of their median, and none further from it than half of it.
     static func isRegular(_ intervals: [Float]) -> Bool {
         guard intervals.count >= 8 else { return false }
         let sorted = intervals.sorted(), median = sorted[sorted.count / 2]
+        guard median >= 5, sorted[0] >= 0.5 * median, sorted[sorted.count - 1] <= 1.5 * median else { return false }
         let deviations = sorted.map { abs($0 - median) }.sorted()
-        return median >= 5 && deviations[deviations.count / 2] <= 0.2 * median
+        return deviations[deviations.count / 2] <= 0.15 * median
     }
 
     private mutating func count(_ record: TrafficRecord, _ actor: Int, isAttempt: Bool) {

@@ -117,7 +117,7 @@ public struct Detector: ~Copyable {
     public var conversations: Int { known.count }
 
     /// Alerts that have not ended.
-    public var open: Int { actors.count { $0.alert != 0 && $0.ended == 0 } }
+    public var open: Int { actors.count { $0.alert != 0 && $0.ended == 0 && $0.leader == nil } }
 
     // MARK: - Records
 

@@ -38,6 +38,8 @@ enum Novelty: Sendable, Hashable, CaseIterable {
     case lateral
     /// To a network in which no known device is.
     case outside
+    /// Another service between two that have to do with each other.
+    case acquainted
     case other
 }
 
@@ -201,8 +203,10 @@ public struct Norms: Sendable {
     }
 
     func deviceClass(_ address: AddressWords) -> DeviceClass {
-        if let role = roles[address], role != .device, role != .workstation { return .role(role) }
+        // A tool that takes recipes by FTP looks like a file server.
+        if let role = roles[address], ![.device, .workstation, .fileServer, .database].contains(role) { return .role(role) }
         if let trade = networks[address.network], let trade { return .role(trade) }
+        if let role = roles[address], role == .fileServer || role == .database { return .role(role) }
         return .network(address.network)
     }
 
@@ -220,6 +224,7 @@ public struct Norms: Sendable {
         private var classes: [Classes: Pair] = [:]
         /// With two pairs at least.
         private var common: Set<Classes> = []
+        private var pairs: Set<Pair> = []
         /// Sessions of FTP, whose data connections have ports of their own.
         private var ftp: Set<Pair> = []
 
@@ -229,7 +234,12 @@ public struct Norms: Sendable {
             served.insert(Served(client: client, service: service, server: key.server))
             let both = Classes(client: client, service: service, server: server)
             if let first = classes[both] { if first != pair { common.insert(both) } } else { classes[both] = pair }
+            pairs.insert(pair)
             if key.ipProtocol == .tcp, key.service.rawValue == 21 { ftp.insert(pair) }
+        }
+
+        func areAcquainted(_ key: ConversationKey) -> Bool {
+            pairs.contains(Pair(client: key.client, server: key.server)) || pairs.contains(Pair(client: key.server, server: key.client))
         }
 
         func hasAlike(_ key: ConversationKey, _ client: DeviceClass, _ server: DeviceClass) -> Bool {
@@ -248,6 +258,7 @@ public struct Norms: Sendable {
         let client = deviceClass(key.client), server = deviceClass(key.server)
         if habits.hasAlike(key, client, server) { return .alike }
         if client.isEquipment, server.isEquipment { return .lateral }
+        if habits.areAcquainted(key) { return .acquainted }
         if networks[key.server.network] == nil { return .outside }
         return .other
     }
@@ -288,7 +299,9 @@ public struct Norms: Sendable {
 
     /// So many new conversations of a kind in one day are more than a device of this class has by chance.
     func bearable(_ client: AddressWords, _ novelty: Novelty) -> Int {
-        guard let known = novelties[Pool(client: deviceClass(client), novelty: novelty)] else { return 0 }
+        // Friends may have one new thing to say to each other: a trap behind a poll.
+        let least = novelty == .acquainted ? 1 : 0
+        guard let known = novelties[Pool(client: deviceClass(client), novelty: novelty)] else { return least }
         // The least k with P(X > k) < 1/1000 for a Poisson variable of that mean, and no less than there was before.
         var term = exp(-known.count), sum = term, k = 0
         while 1 - sum > 0.001, k < 1000 {
@@ -296,7 +309,7 @@ public struct Norms: Sendable {
             term *= known.count / Double(k)
             sum += term
         }
-        return max(k, known.most)
+        return max(k, known.most, least)
     }
 
     // MARK: - What to expect of a conversation

@@ -11,12 +11,14 @@ struct Story {
     private let device: AlertDevice?
     private let evidence: [Contact]
     private let mode: Mode
+    private let followers: [String]
 
-    init(_ actor: Actor, _ device: AlertDevice?, _ evidence: [Contact], mode: Mode) {
+    init(_ actor: Actor, _ device: AlertDevice?, _ evidence: [Contact], mode: Mode, followers: [String]) {
         self.actor = actor
         self.device = device
         self.evidence = evidence
         self.mode = mode
+        self.followers = followers
     }
 
     var text: String {
@@ -72,6 +74,10 @@ struct Story {
         if actor.behaviours.count > 1 {
             text += " In all: \(actor.behaviours.sorted { $0.kind.rank > $1.kind.rank }.map(\.kind.text).joined(separator: ", "))."
         }
+        if !followers.isEmpty {
+            text += " \(followers.count == 1 ? "One device does" : "\(followers.count) devices do") the same since they were tried: "
+                + followers.prefix(4).joined(separator: ", ") + (followers.count > 4 ? ", and more." : ".")
+        }
         if actor.ended != 0 { text += " Nothing more of it since \(Self.time(actor.last))." }
         return text
     }
@@ -82,8 +88,7 @@ struct Story {
         let peers = actor.peers.count >= Actor.mostPeers ? "more than \(Self.grouped(UInt64(Actor.mostPeers))) addresses"
             : actor.peers.count == 1 ? actor.peers.first!.written : "\(Self.grouped(UInt64(actor.peers.count))) addresses"
         var text = "has tried \(peers)\(services) since \(Self.time(actor.begin)), \(actor.attempts == 1 ? "once" : "\(Self.grouped(actor.attempts)) times")"
-        let isAnswered = actor.answered > 0 || evidence.contains(where: \.isAnswered)
-        text += isAnswered ? "; some answered" : "; none answered"
+        text += actor.answered > 0 ? "; some answered" : "; none answered"
         if actor.deniedFrames > 0 {
             let denied = mode == .enforce ? "denied" : "would be denied under enforce"
             text += actor.deniedFrames >= actor.frames ? "; all \(denied)" : "; some \(denied)"

@@ -18,6 +18,7 @@ struct Sekisho: ParsableCommand {
         subcommands: [
             Run.self, Detach.self, Apply.self, Status.self, Latency.self, Check.self, Explain.self, Simulate.self, Diff.self,
             Learn.self, BaselineCommand.self, Propose.self, Approve.self, Reject.self, Forget.self, Decisions.self, PeriodCommand.self,
+            AlertsCommand.self,
             Export.self, DoctorCommand.self, Bench.self,
         ])
 

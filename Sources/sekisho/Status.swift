@@ -59,6 +59,16 @@ extension StatusReport.Recording {
     }
 }
 
+extension StatusReport.Detection {
+    var text: String {
+        let count = open == 0 ? "no open alerts" : Output.coloured("\(open) open alert\(open == 1 ? "" : "s")", .red)
+        var line = "  watching\(isReady ? "" : " in a moment: what is usual is being read"): \(count), \(Output.grouped(raised)) since the start; see sekisho alerts"
+        if lostRecords > 0 { line += Output.coloured(", \(Output.grouped(lostRecords)) records were too many to look at", .red) }
+        if let error { line += Output.coloured("\n  ALARM: \(error)", .red) }
+        return line
+    }
+}
+
 extension StatusReport {
     /// For a person.
     var text: String {
@@ -101,7 +111,7 @@ extension StatusReport {
             if flows.refused > 0 { line += Output.coloured(", \(Output.grouped(flows.refused)) found no room", .red) }
             lines.append(line)
         }
-        if let recording { lines.append(recording.text) }
+        if let recording { lines.append(([recording.text] + [detection?.text].compactMap { $0 }).joined(separator: "\n")) }
         if !identities.latest.isEmpty {
             lines.append(
                 Output.table(

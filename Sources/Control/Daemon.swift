@@ -297,7 +297,8 @@ public final class Daemon: @unchecked Sendable {
             let lasted = String(format: "%.1f ms", Double(episode.end &- episode.since) / 1e6)
             if episode.count > known.count {
                 let times = episode.count - known.count
-                watch?.observe(.failureEntered(cause: action.state, frames: fate(action.does), times: times))
+                // To start and to stop is no failure.
+                if episode.state == .workerDead { watch?.observe(.failureEntered(cause: action.state, frames: fate(action.does), times: times)) }
                 if let when {
                     log.warning("no worker judged (\(action.state)) \(times) time\(times == 1 ? "" : "s") \(when), the last time for \(lasted)")
                 } else {
@@ -308,7 +309,7 @@ public final class Daemon: @unchecked Sendable {
             if when == nil, !episode.isActive, known.isActive || episode.count > known.count {
                 log.warning("the workers judge again (\(action.state)), after \(lasted)")
             }
-            if !episode.isActive, known.isActive || episode.count > known.count { watch?.observe(.failureLeft(cause: action.state, lasted: lasted)) }
+            if episode.state == .workerDead, !episode.isActive, known.isActive || episode.count > known.count { watch?.observe(.failureLeft(cause: action.state, lasted: lasted)) }
         }
     }
 

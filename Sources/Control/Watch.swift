@@ -122,8 +122,7 @@ final class Watch: @unchecked Sendable {
         // Off the workers' processors, which are known by now.
         _ = clinux_follow_first_thread()
         Thread.detachNewThread { [self] in write(store) }
-        let vendors = VendorCache()
-        var detector = Detector(norms(directory), policy: policy, alerts: recent, nextAlert: last + 1, vendors: { vendors.name($0) })
+        var detector = Detector(norms(directory), policy: policy, alerts: recent, nextAlert: last + 1)
         // What reading the history needed.
         clinux_release_memory()
         change { state.isReady = true }
@@ -174,6 +173,7 @@ final class Watch: @unchecked Sendable {
 
     private func write(_ store: AlertStore) {
         clinux_name_thread("sekisho-alerts")
+        var vendors = VendorCache()
         while true {
             changed.lock()
             while unwritten.isEmpty {
@@ -183,7 +183,7 @@ final class Watch: @unchecked Sendable {
             let batch = unwritten
             changed.unlock()
             do throws(HistoryError) {
-                try store.write(batch.values.sorted { $0.id < $1.id })
+                try store.write(batch.values.sorted { $0.id < $1.id }.map { vendors.named($0) })
                 change {
                     // What changed meanwhile is for the next time.
                     for (id, alert) in batch where unwritten[id] == alert { unwritten[id] = nil }
@@ -212,12 +212,19 @@ func calendarNow() -> UInt64 {
     return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
 }
 
-/// Lists of makers are long: each card is looked up once. Used by one thread.
-private final class VendorCache: @unchecked Sendable {
-    // Unchecked: only the detector's thread has it.
+/// Lists of makers are long: each card is looked up once.
+private struct VendorCache {
     private var names: [MACAddress: String?] = [:]
 
-    func name(_ mac: MACAddress) -> String? {
+    mutating func named(_ alert: Alert) -> Alert {
+        var alert = alert
+        if let written = alert.device?.mac, let mac = MACAddress(written: written) { alert.device?.vendor = name(mac) }
+        return alert
+    }
+
+    private mutating func name(_ mac: MACAddress) -> String? {
+        // Given by whoever runs the network, not by a maker (IEEE 802).
+        if mac.rawValue >> 41 & 1 == 1 { return nil }
         if let known = names[mac] { return known }
         if names.count > 4096 { names = [:] }
         let name = Vendors(for: [mac]).name(mac)

@@ -97,6 +97,7 @@ public struct AlertDevice: Codable, Sendable, Equatable {
     public var address: String?
     /// nil: it is behind a router; or it stands for many.
     public var mac: String?
+    /// Of the network card; filled in when it is written down, for that takes time.
     public var vendor: String?
     /// By the policy.
     public var name: String?

@@ -290,7 +290,7 @@ extension Detector {
         if address == .zero, actor.isKnown, let own = norms.devices.first(where: { $0.mac == actor.mac }) { address = own.address }
         let mac = actor.mac ?? deviceByAddress[address].flatMap { devices[Int($0)].mac }
         return AlertDevice(
-            address: address == .zero ? nil : address.written, mac: mac?.written, vendor: mac.flatMap { vendors($0) }, name: policy.names[address],
+            address: address == .zero ? nil : address.written, mac: mac?.written, vendor: nil, name: policy.names[address],
             role: role(address)?.rawValue, side: actor.side.map { "\($0)" }, isKnown: actor.isKnown, isMany: actor.key.level == .side)
     }
 

@@ -68,7 +68,6 @@ public struct Detector: ~Copyable {
     /// Places of actors whose alert has something to say.
     var dirty: Set<Int> = []
     var nextAlert: Int64
-    var vendors: @Sendable (MACAddress) -> String? = { _ in nil }
 
     public private(set) var counts = DetectorCounts()
     /// Latest time seen, ns since 1970.
@@ -82,14 +81,10 @@ public struct Detector: ~Copyable {
     ///   - norms: by the history there is at the start.
     ///   - alerts: of the last day, to be taken up again.
     ///   - nextAlert: the number of the next new one.
-    ///   - vendors: who made a network card; asked once for each alert.
-    public init(
-        _ norms: Norms, policy: PolicyView, alerts: [Alert] = [], nextAlert: Int64 = 1, vendors: @escaping @Sendable (MACAddress) -> String? = { _ in nil }
-    ) {
+    public init(_ norms: Norms, policy: PolicyView, alerts: [Alert] = [], nextAlert: Int64 = 1) {
         self.norms = norms
         self.policy = policy
         self.nextAlert = nextAlert
-        self.vendors = vendors
         devices = norms.devices.map { KnownDevice($0.address, mac: $0.mac, side: $0.side) }
         for (place, device) in devices.enumerated() { deviceByAddress[device.address] = Int32(place) }
         var conversations: [KnownConversation] = []

@@ -46,7 +46,6 @@ struct Story {
         guard let device else { return "The bridge" }
         var names: [String] = []
         if device.address != nil, let mac = device.mac { names.append(mac) }
-        if let vendor = device.vendor { names.append(vendor) }
         if let role = device.role, role != "device" { names.append(role) }
         if !device.isKnown { names.append("not known before \(Self.time(actor.first))") }
         var text = device.name.map { "\($0) " } ?? ""

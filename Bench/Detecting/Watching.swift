@@ -71,7 +71,7 @@ struct Watching {
     }
 
     private func watch(_ fab: FabTraffic, _ norms: Norms, _ allowed: Allowed, title: String) -> Int {
-        let before = Self.residentBytes
+        let before = residentBytes()
         var detector = Detector(norms, policy: PolicyView(mode: options.mode))
         var outcome = Outcome()
         var told: UInt64 = 0, spent = 0.0, records = 0
@@ -102,7 +102,7 @@ struct Watching {
             records += batch.count
         }
         outcome.add(detector.finish(told), at: told, attacks)
-        report(title, outcome, attacks, records, spent, detector.counts, max(0, Self.residentBytes - before))
+        report(title, outcome, attacks, records, spent, detector.counts, max(0, residentBytes() - before))
         return outcome.raised
     }
 
@@ -169,11 +169,5 @@ struct Watching {
         if options.tellsStories {
             for alert in latest.values.sorted(by: { $0.id < $1.id }) { print("    \(alert.id) \(alert.kind.rawValue), \(alert.severity.name): \(alert.story)") }
         }
-    }
-
-    private static var residentBytes: Int {
-        guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return 0 }
-        let fields = text.split(separator: " ")
-        return fields.count > 1 ? (Int(fields[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
     }
 }

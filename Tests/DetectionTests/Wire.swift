@@ -1,11 +1,12 @@
 // Records as a bridge hands them over, and a history to judge them by.
 
 import Allowlist
-import Baseline
+
 import Foundation
 import Frames
 import Policy
 
+@testable import Baseline
 @testable import Detection
 
 let second: UInt64 = 1_000_000_000
@@ -63,7 +64,7 @@ func history(_ more: [RecordedConversation] = []) -> History {
         conversations: conversations,
         addresses: addresses.map {
             RecordedAddress(
-                address: LearntAddress(address: $0, family: .ipv4, vlan: .untagged, mac: card($0), side: $0 == host || $0 == laptop ? .outside : .inside),
+                address: LearntAddress(address: $0, family: .ipv4, vlan: .untagged, mac: card($0), side: $0.low >> 16 == 10 << 8 | 20 ? .inside : .outside),
                 first: monday - 14 * 24 * hour, last: monday - second)
         }, sources: [], etherTypes: [], decisions: [], periods: [], hours: (0..<14 * 24).map { Int64(monday / hour) - 14 * 24 + $0 })
 }
@@ -107,4 +108,8 @@ final class Watcher {
     }
 
     var kinds: [AlertKind] { all.map(\.kind) }
+
+    /// Alerts about what somebody does. Where a test has nobody poll, what is expected is missed as well.
+    var doings: [Alert] { all.filter { ![.missing, .silent].contains($0.kind) } }
+    var raisedDoings: [Alert] { raised.filter { ![.missing, .silent].contains($0.kind) } }
 }

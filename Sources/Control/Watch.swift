@@ -107,10 +107,10 @@ final class Watch: @unchecked Sendable {
         let store: AlertStore, recent: [Alert], last: Int64
         do throws(HistoryError) {
             store = try AlertStore(directory: directory)
-            let day = Date(timeIntervalSinceNow: -86_400)
-            try store.endForgotten(before: day)
+            let week = Date(timeIntervalSinceNow: -7 * 86_400)
+            try store.endForgotten(before: week)
             try store.trim(now: Date())
-            recent = try store.read(since: day)
+            recent = try store.read(since: week)
             last = try store.lastID()
             change { opening = .success(()) }
         } catch {

@@ -14,6 +14,7 @@ extension Detector {
         if let known = actorByKey[key] { return known }
         serials &+= 1
         let isMany = key.level == .side
+        defer { if isMany { gather(key) } }
         let new = Actor(
             key, serial: serials, isKnown: isKnown, mac: isMany || key.level == .address ? nil : mac, address: isMany ? .zero : address, side: key.side ?? side,
             at: time)
@@ -33,6 +34,36 @@ extension Detector {
         actors[place] = new
         actorByKey[key] = place
         return place
+    }
+
+    /// Ever new senders on one side: those of the last minute were the first of them. The first one's alert is theirs.
+    private mutating func gather(_ side: ActorKey) {
+        guard let place = actorByKey[side] else { return }
+        let young = actors.indices.filter {
+            $0 != place && actors[$0].alert != 0 && !actors[$0].isKnown && actors[$0].key.level == .mac && actors[$0].side == side.side && actors[$0].leader == nil
+                && actors[$0].begin &+ 120 * Self.second > now
+        }.sorted { actors[$0].begin < actors[$1].begin }
+        guard let first = young.first else { return }
+        (actors[place].alert, actors[place].begin, actors[place].isRaised, actors[place].said) =
+            (actors[first].alert, actors[first].begin, actors[first].isRaised, actors[first].said)
+        actors[place].behaviours = actors[first].behaviours
+        for one in young {
+            // One that was told already, other than the first, ends.
+            if one != first, actors[one].isRaised {
+                actors[one].ended = max(1, actors[one].last)
+                continue
+            }
+            actors[one].leader = side
+            actors[one].alert = actors[place].alert
+            actors[one].isDirty = false
+            dirty.remove(one)
+            actors[place].followers.append(actors[one].key)
+        }
+        for one in young where actors[one].leader == nil && !actors[one].isDirty {
+            actors[one].isDirty = true
+            dirty.insert(one)
+        }
+        touch(place, now)
     }
 
     /// Somebody did something of a kind.
@@ -235,8 +266,7 @@ extension Detector {
         while place < actors.count {
             let actor = actors[place]
             let isOver = actor.alert == 0 || actor.ended != 0
-            // A walk may go on for days.
-            let memory = actor.alert == 0 ? 7 * Self.memory : actor.key.level == .bridge || actor.key.level == .silent ? Self.hour : Self.memory
+            let memory = actor.key.level == .bridge || actor.key.level == .silent ? Self.hour : Self.memory
             if isOver, !actor.isDirty, now > actor.last &+ memory {
                 if actor.key.level == .mac || actor.key.level == .address, !actor.isKnown {
                     let side = actor.side.map { Int($0.rawValue) } ?? -1

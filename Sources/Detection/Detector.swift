@@ -37,14 +37,14 @@ public struct Detector: ~Copyable {
     static let mostOpen = 256
     static let mostDevices = 65_536
     /// Unknown network cards of one side that may come in a minute, and in all, before they are taken for one that forges.
-    static let (mostNewStrangers, mostStrangers) = (4, 32)
+    static let (mostNewStrangers, mostStrangers) = (4, 128)
     /// Unknown devices behind one router.
     static let mostBehindRouter = 8
     static let second: UInt64 = 1_000_000_000
     static let hour: UInt64 = 3600 * second
-    /// An alert ends when there was nothing for so long; and is taken up again if it comes back within a day.
+    /// An alert ends when there was nothing for so long; and is taken up again if its device does anything within a week: it was told.
     static let quiet = hour
-    static let memory = 24 * hour
+    static let memory = 7 * 24 * hour
 
     let norms: Norms
     var policy: PolicyView
@@ -79,7 +79,7 @@ public struct Detector: ~Copyable {
 
     /// - Parameters:
     ///   - norms: by the history there is at the start.
-    ///   - alerts: of the last day, to be taken up again.
+    ///   - alerts: of the last week, to be taken up again.
     ///   - nextAlert: the number of the next new one.
     public init(_ norms: Norms, policy: PolicyView, alerts: [Alert] = [], nextAlert: Int64 = 1) {
         self.norms = norms

@@ -114,7 +114,10 @@ public struct Norms: Sendable {
 
     private var networks: [AddressWords: Role?] = [:]
     private var habits = Habits()
-    private var novelties: [Pool: (count: Double, most: Int)] = [:]
+    /// How many new conversations of a kind came, and how many on the worst day of one device.
+    private var novelties: [Pool: (count: Int, most: Int)] = [:]
+    /// By class: devices × days, of the time by which it is told what is new.
+    private var deviceDays: [DeviceClass: Double] = [:]
 
     struct Pool: Hashable, Sendable {
         var client: DeviceClass
@@ -282,13 +285,10 @@ public struct Norms: Sendable {
             }
             habits.add(one.key, deviceClass(one.key.client), deviceClass(one.key.server))
         }
-        var members: [DeviceClass: Double] = [:]
-        for device in devices { members[deviceClass(device.address), default: 0] += 1 }
-        let length = max(1, Double(last - first) / 48)
+        for device in devices { deviceDays[deviceClass(device.address), default: 0] += max(1, Double(last - first) / 48) }
         for (one, count) in days {
-            let deviceDays = max(1, members[one.pool.client] ?? 1) * length
             let known = novelties[one.pool] ?? (0, 0)
-            novelties[one.pool] = (known.count + Double(count) / deviceDays, max(known.most, count))
+            novelties[one.pool] = (known.count + count, max(known.most, count))
         }
     }
 
@@ -299,14 +299,18 @@ public struct Norms: Sendable {
 
     /// So many new conversations of a kind in one day are more than a device of this class has by chance.
     func bearable(_ client: AddressWords, _ novelty: Novelty) -> Int {
+        let pool = Pool(client: deviceClass(client), novelty: novelty), known = novelties[pool] ?? (0, 0)
         // Friends may have one new thing to say to each other: a trap behind a poll.
         let least = novelty == .acquainted ? 1 : 0
-        guard let known = novelties[Pool(client: deviceClass(client), novelty: novelty)] else { return least }
+        // What tools never did to each other, or outside, needs no proof that it is rare.
+        if known.count == 0, novelty == .lateral || novelty == .outside { return 0 }
+        // A day's mean, as if one more had come: what was not seen in a short time may yet be usual (Laplace's rule of succession).
+        let mean = Double(known.count + 1) / max(1, deviceDays[pool.client] ?? 1)
         // The least k with P(X > k) < 1/1000 for a Poisson variable of that mean, and no less than there was before.
-        var term = exp(-known.count), sum = term, k = 0
+        var term = exp(-mean), sum = term, k = 0
         while 1 - sum > 0.001, k < 1000 {
             k += 1
-            term *= known.count / Double(k)
+            term *= mean / Double(k)
             sum += term
         }
         return max(k, known.most, least)

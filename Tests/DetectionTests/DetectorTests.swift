@@ -201,7 +201,8 @@ import Testing
             if number % 1000 == 0 { watch.tick(monday + number * 10_000) }
         }
         let alerts = watch.all
-        #expect(alerts.count <= (forgery == .cards ? 5 : 1) && watch.raised.count == alerts.count)
+        // Of forged cards the first ones were told before there were many.
+        #expect(alerts.count <= (forgery == .cards ? 2 : 1) && watch.raised.count == alerts.count)
         #expect(alerts.reduce(0) { $0 + $1.frames } == 200_000)
         #expect(watch.detector.actors.count <= 8 && watch.detector.contacts.all.count <= 8 * Actor.mostContacts)
         #expect(watch.detector.actors.allSatisfy { $0.peers.count <= Actor.mostPeers && $0.services.count <= Actor.mostServices && $0.sources.count <= Actor.mostAddresses })
@@ -226,8 +227,8 @@ import Testing
         watch.see(record(stranger, tool(1), 445, at: monday + 3 * hour, from: 40_001, cause: .notInPolicy))
         #expect(watch.doings.count == 1 && watch.doings[0].end == nil && watch.doings[0].attempts == 2)
         watch.tick(monday + 6 * hour)
-        watch.tick(monday + 31 * hour)
-        watch.see(record(stranger, tool(1), 445, at: monday + 40 * hour, from: 40_002, cause: .notInPolicy))
+        watch.tick(monday + 180 * hour)
+        watch.see(record(stranger, tool(1), 445, at: monday + 190 * hour, from: 40_002, cause: .notInPolicy))
         #expect(watch.raisedDoings.count == 2)
     }
 

@@ -21,8 +21,8 @@ package struct RandomWalk: Sendable {
     package mutating func add(failed: Bool, at time: UInt64, halfLife: Double? = nil) {
         if let halfLife, time > last { sum *= exp2(-Double(time - last) / 1e9 / halfLife) }
         last = max(last, time)
-        // Hardly a step up is left of what was long ago.
-        if failed, sum < 0.1 { since = time }
+        // Hardly anything may be left of what was long ago.
+        if failed, sum <= 0 || halfLife != nil && sum < 0.1 { since = time }
         sum += failed ? log((1 - Self.scan) / (1 - Self.benign)) : log(Self.scan / Self.benign)
         // Who was cleared may yet turn.
         sum = max(sum, Self.cleared)

@@ -126,6 +126,9 @@ final class Watch: @unchecked Sendable {
         // What reading the history needed.
         clinux_release_memory()
         change { state.isReady = true }
+        // Of the last week, for whoever watches after this detector.
+        var latest = Dictionary(uniqueKeysWithValues: recent.map { ($0.id, $0) }), lastID = last
+        var mode = policy.mode
         while true {
             changed.lock()
             if !isEnding, records.isEmpty { _ = changed.wait(until: Date(timeIntervalSinceNow: Self.pause)) }
@@ -134,9 +137,31 @@ final class Watch: @unchecked Sendable {
             changed.unlock()
             // Frames that came before a change were judged by the policy before it.
             for record in records { detector.observe(record) }
-            if let next { detector.use(next) }
+            func take(_ changes: [AlertChange]) {
+                for change in changes {
+                    latest[change.alert.id] = change.alert
+                    lastID = max(lastID, change.alert.id)
+                }
+                tell(changes, open: detector.open)
+            }
+            if let next {
+                if mode == .learn, next.mode != .learn {
+                    // What was learnt until now is what is usual from now on.
+                    take(detector.finish(calendarNow()))
+                    let week = Date(timeIntervalSinceNow: -7 * 86_400)
+                    detector = Detector(
+                        norms(directory), policy: next, alerts: latest.values.filter { $0.last > week }.sorted { $0.id < $1.id }, nextAlert: lastID + 1)
+                    clinux_release_memory()
+                }
+                mode = next.mode
+                detector.use(next)
+            }
             for (event, time) in events { detector.observe(event, at: time) }
-            tell(isLast ? detector.finish(calendarNow()) : detector.tick(calendarNow()), open: detector.open)
+            take(isLast ? detector.finish(calendarNow()) : detector.tick(calendarNow()))
+            if latest.count > 10_000 {
+                let week = Date(timeIntervalSinceNow: -7 * 86_400)
+                latest = latest.filter { $0.value.last > week }
+            }
             if isLast { return }
         }
     }

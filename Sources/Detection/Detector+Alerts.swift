@@ -209,6 +209,9 @@ extension Detector {
 
     /// Tells the time, ns since 1970, and returns what is new of alerts.
     public mutating func tick(_ time: UInt64) -> [AlertChange] {
+        // The clock was set, or this machine slept: what did not come meanwhile tells nothing.
+        if now > time &+ Self.hour { goBack(to: time) } else if ticked != 0, time > ticked &+ 600 * Self.second { began = time }
+        ticked = time
         now = max(now, time)
         if began == 0 { began = now }
         expirePending(now)
@@ -237,6 +240,16 @@ extension Detector {
             if !actor.isRaised, actor.ended != 0 { changes.append(.ended(alert)) }
         }
         return changes
+    }
+
+    private mutating func goBack(to time: UInt64) {
+        (now, began, silenceDue, expiryDue) = (time, time, 0, 0)
+        for place in devices.indices { devices[place].last = min(devices[place].last, time) }
+        for place in 0..<known.count { known[place].pointee.last = min(known[place].pointee.last, time) }
+        for place in actors.indices {
+            actors[place].last = min(actors[place].last, time)
+            actors[place].said.at = min(actors[place].said.at, time)
+        }
     }
 
     /// All that has not been said yet: the end.

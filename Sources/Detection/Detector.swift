@@ -74,6 +74,7 @@ public struct Detector: ~Copyable {
     public var now: UInt64 = 0
     /// Since when it watches; 0: not yet.
     var began: UInt64 = 0
+    var ticked: UInt64 = 0
     var silenceDue: UInt64 = 0
     var expiryDue: UInt64 = 0
 

@@ -303,9 +303,9 @@ import Testing
     @Test func aHostThatIsGoneIsOneAlert() {
         let watch = Watcher()
         poll(watch, Array(1...10), from: monday, until: monday + 10 * minute)
-        watch.tick(monday + 20 * minute)
+        for number in UInt64(10)...20 { watch.tick(monday + number * minute) }
         #expect(watch.all.isEmpty)
-        watch.tick(monday + 26 * minute)
+        for number in UInt64(21)...26 { watch.tick(monday + number * minute) }
         // All that is expected here stopped at once.
         #expect(watch.all.map(\.kind) == [.silent] && watch.all[0].device == nil)
     }
@@ -322,6 +322,21 @@ import Testing
             time += minute
         }
         #expect(watch.all.map(\.kind) == [.silent] && watch.all[0].device?.address == "10.20.0.3")
+    }
+
+    /// The clock was set, forward or back: nobody has gone silent.
+    @Test(arguments: [-400.0, 400.0]) func aClockThatIsSetSilencesNobody(days: Double) {
+        let watch = Watcher()
+        poll(watch, Array(1...10), from: monday, until: monday + 10 * minute)
+        let then = UInt64(Double(monday) + days * 86_400e9)
+        for number in UInt64(0)..<30 {
+            watch.tick(then + number * minute)
+            for one in UInt64(1)...10 { watch.see(record(tool(one), host, 5000, at: then + number * minute, flags: [.psh, .ack], answers: true, side: .inside)) }
+        }
+        #expect(watch.all.isEmpty)
+        // And who does go silent is missed all the same.
+        for number in UInt64(30)..<60 { watch.tick(then + number * minute) }
+        #expect(watch.kinds == [.silent])
     }
 
     // MARK: - The bridge

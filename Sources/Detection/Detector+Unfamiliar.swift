@@ -169,7 +169,8 @@ extension Detector {
         let opens = record.ipProtocol == .tcp
             ? isOpening || record.cause == .tcpFlags || isDenied && record.destinationPort.rawValue < record.sourcePort.rawValue : !record.marks.contains(.neverForward)
         guard opens else {
-            if isStranger { stranger(record) }
+            // Whoever only answers was asked by somebody; that one is spoken of.
+            if isStranger, record.destinationPort.rawValue < record.sourcePort.rawValue { stranger(record) }
             return
         }
         begin(key, record, isStranger: isStranger, isDenied: isDenied)

@@ -70,6 +70,12 @@ import Testing
         #expect(watch.kinds == [.unknownDevice])
     }
 
+    @Test func whoeverOnlyAnswersIsNotTold() {
+        let watch = Watcher(mode: .monitor)
+        watch.see(record(stranger, tool(1), 445, at: monday, flags: [.rst, .ack], answers: true))
+        #expect(watch.doings.isEmpty)
+    }
+
     @Test(arguments: [false, true]) func aKnownDeviceThatLooksForWhatIsNotThereScans(isSlow: Bool) {
         let watch = Watcher()
         for number in UInt64(0)..<8 {

@@ -1,6 +1,7 @@
 """Alerts of a running bridge: few, of the right device and kind, and soon."""
 
 import json
+import signal
 import sqlite3
 import time
 
@@ -166,6 +167,37 @@ def test_a_changed_policy_is_told(sekisho, watching, folder):
     first_alert(running, sekisho, folder)
     (one,) = alerts(sekisho, folder)
     assert one["kind"] == "policy-changed" and one["severity"] == "info" and "device" not in one and "version 2" in one["story"]
+
+
+def test_when_learning_ends_the_watch_begins(sekisho, watching, folder):
+    """Why: whoever learns for weeks and then enforces does not start the bridge again for it."""
+    running, net = watching('mode = "learn"\n' + POLICY)
+    net.a.send(syn(LAPTOP, TOOL, 445))
+    time.sleep(5)
+    assert alerts(sekisho, folder) == []
+    assert running.apply('mode = "enforce"\n' + POLICY).returncode == 0
+    net.a.send(syn(LAPTOP, TOOL, 446, 40_001))
+    running.wait_for(lambda: any(one["kind"] == "unknown-device" for one in alerts(sekisho, folder)), "the laptop to be told of")
+
+
+def test_a_failure_of_the_bridge_is_told(sekisho, watching, folder):
+    """Why: whoever can stop the judge must not do so in silence."""
+    running, net = watching(POLICY, "--mode", "enforce")
+    running.process.send_signal(signal.SIGSTOP)
+    time.sleep(0.3)
+    net.a.send(*[syn(HOST, TOOL, 5000, 40_000 + number) for number in range(10)], pause=0.01)
+    time.sleep(0.3)
+    running.process.send_signal(signal.SIGCONT)
+    running.wait_for(lambda: any(one["kind"] == "bridge-failure" for one in alerts(sekisho, folder)), "the failure to be told")
+
+    def is_over():
+        # With the first frame that is judged again.
+        net.a.send(syn(HOST, TOOL, 5000))
+        return all("end" in one for one in alerts(sekisho, folder))
+
+    running.wait_for(is_over, "its end")
+    (one,) = alerts(sekisho, folder)
+    assert one["severity"] == "high" and "the workers judge again" in one["story"] and "device" not in one
 
 
 def test_somebody_looks_at_it(sekisho, watching, folder):

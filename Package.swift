@@ -26,6 +26,7 @@ let package = Package(
         .executable(name: "path-cost", targets: ["path-cost"]),
         .executable(name: "fab-traffic", targets: ["fab-traffic"]),
         .executable(name: "learning", targets: ["learning"]),
+        .executable(name: "detecting", targets: ["detecting"]),
         .library(name: "SekishoCore", targets: ["Frames", "Allowlist", "Policy", "Datapath", "Captures"]),
     ],
     dependencies: [
@@ -61,9 +62,12 @@ let package = Package(
             ],
             swiftSettings: swift),
         .target(
+            name: "Detection",
+            dependencies: ["Frames", "Allowlist", "Policy", "Baseline", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: swift),
+        .target(
             name: "Control",
             dependencies: [
-                "Datapath", "Policy", "Baseline", "Evidence", "CLinux", .product(name: "Logging", package: "swift-log"),
+                "Datapath", "Policy", "Baseline", "Evidence", "Detection", "CLinux", .product(name: "Logging", package: "swift-log"),
                 .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift"),
             ],
             swiftSettings: swift),
@@ -73,7 +77,7 @@ let package = Package(
         .executableTarget(
             name: "sekisho",
             dependencies: [
-                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline", "Evidence",
+                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline", "Evidence", "Detection",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swift),
@@ -91,8 +95,12 @@ let package = Package(
         .target(name: "FabTraffic", dependencies: ["Frames", "Allowlist"], path: "Bench/FabTraffic", swiftSettings: swift),
         .executableTarget(
             name: "fab-traffic", dependencies: ["FabTraffic", "Frames"], path: "Bench/fab-traffic", swiftSettings: swift),
+        .target(name: "FabLearning", dependencies: ["Baseline", "FabTraffic", "Frames", "Allowlist"], path: "Bench/FabLearning", swiftSettings: swift),
         .executableTarget(
-            name: "learning", dependencies: ["Baseline", "FabTraffic", "Captures", "Frames", "Allowlist"], path: "Bench/Learning",
+            name: "learning", dependencies: ["Baseline", "FabLearning", "FabTraffic", "Captures", "Frames", "Allowlist"], path: "Bench/Learning",
+            swiftSettings: swift),
+        .executableTarget(
+            name: "detecting", dependencies: ["Detection", "Baseline", "FabLearning", "FabTraffic", "Frames", "Allowlist"], path: "Bench/Detecting",
             swiftSettings: swift),
 
         // Builds BPF/ with the toolchain's clang and embeds the object.
@@ -112,6 +120,8 @@ let package = Package(
             name: "EvidenceTests",
             dependencies: ["Evidence", "Policy", .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift")],
             swiftSettings: swift),
+        .testTarget(
+            name: "DetectionTests", dependencies: ["Detection", "Baseline", "Policy", "Allowlist", "Frames"], swiftSettings: swift),
         .testTarget(
             name: "MeasureTests", dependencies: ["Measure", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "FabTrafficTests", dependencies: ["FabTraffic", "Allowlist", "Frames"], swiftSettings: swift),

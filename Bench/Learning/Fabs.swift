@@ -2,6 +2,7 @@
 
 import Allowlist
 import Baseline
+import FabLearning
 import FabTraffic
 import Foundation
 import Frames
@@ -57,7 +58,7 @@ struct Fabs {
                 for one in records {
                     learner.learn(one.record)
                     if one.label == .worm, one.record.tcpFlags.opensConnection {
-                        worm.insert(ConversationKey(one.record))
+                        worm.insert(ConversationKey(opening: one.record))
                     }
                 }
                 days += learner.drain()
@@ -72,20 +73,7 @@ struct Fabs {
         }
         let complete = Completeness(
             made, review, made.conversations.indices, Completeness.ObservedTime(made.hours, zone: TimeZone(secondsFromGMT: 0)!))
-        // A person knows the plant: approves what waits and is right, and nothing else.
-        var approved = made
-        // Data connections of FTP come with their sessions.
-        for (place, _) in proposal.waiting where !review.isFileTransfer(place) {
-            let key = made.conversations[place].key
-            let isRight = fab.truth.rule(
-                client: UInt32(truncatingIfNeeded: key.client.low), server: UInt32(truncatingIfNeeded: key.server.low), key.ipProtocol, key.service) != nil
-            if isRight, !review.reasons[place].contains(where: { [.scanner, .addressConflict, .refused].contains($0) }) {
-                approved.decisions.append(
-                    Decision(
-                        at: .max, who: "truth", why: "", verdict: .approve, clients: AddressPrefix(family: .ipv4, words: key.client, length: 32),
-                        servers: AddressPrefix(family: .ipv4, words: key.server, length: 32), service: key.range))
-            }
-        }
+        var approved = fab.truth.approving(made, review, proposal)
         let person = Proposal(approved, review)
         let places = Dictionary(uniqueKeysWithValues: made.conversations.enumerated().map { ($0.element.key, $0.offset) })
         var variants = [("by itself", proposal), ("a person approves what is right", person)]
@@ -97,7 +85,7 @@ struct Fabs {
         // A rule's name, and why its connection is not allowed.
         func why(_ one: FabRecord) -> String {
             let name = one.rule >= 0 ? fab.truth.rules[Int(one.rule)].name.prefix { !$0.isNumber }.trimmingCharacters(in: .whitespaces) : "-"
-            let reasons = places[ConversationKey(one.record)].map { review.reasons[$0].map(\.name).joined(separator: "+") } ?? "never seen"
+            let reasons = places[ConversationKey(opening: one.record)].map { review.reasons[$0].map(\.name).joined(separator: "+") } ?? "never seen"
             return "\(name) (\(reasons.isEmpty ? "its sender's MAC address" : reasons))"
         }
         var outcome = Outcome()
@@ -130,7 +118,7 @@ struct Fabs {
                 if !passes {
                     outcome.deniedConnections += 1
                     outcome.missed[why(one), default: 0] += 1
-                    if places[ConversationKey(record)] == nil { unseen += 1 }
+                    if places[ConversationKey(opening: record)] == nil { unseen += 1 }
                 }
             }
         }
@@ -165,14 +153,5 @@ struct Fabs {
                     + "maintenance \(grouped(outcome.othersMaintenance[i] ?? 0)) of \(grouped(outcome.maintenance)), malicious denied \(share(outcome.malicious - (outcome.othersMalicious[i] ?? 0), outcome.malicious))")
         }
         print("  still denied  \(outcome.missedAfterAll.sorted { $0.value > $1.value }.prefix(8).map { "\($0.key) \(grouped($0.value))" }.joined(separator: ", "))\n")
-    }
-}
-
-extension ConversationKey {
-    /// Of a record that opens one.
-    init(_ record: TrafficRecord) {
-        self.init(
-            client: record.source, server: record.destination, service: record.destinationPort, vlan: record.vlan, ipProtocol: record.ipProtocol,
-            family: .ipv4)
     }
 }

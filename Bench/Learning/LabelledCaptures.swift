@@ -3,6 +3,7 @@
 import Allowlist
 import Baseline
 import Captures
+import FabLearning
 import Foundation
 import Frames
 

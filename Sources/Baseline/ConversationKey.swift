@@ -26,7 +26,7 @@ public struct ConversationKey: Hashable, BitwiseCopyable, Sendable {
     public var range: ServiceRange { ServiceRange(ipProtocol, service, service) }
 
     /// All but the addresses.
-    var tail: UInt64 {
+    package var tail: UInt64 {
         UInt64(service.rawValue) | UInt64(vlan.rawValue) << 16 | UInt64(ipProtocol.rawValue) << 32 | UInt64(family == .ipv6 ? 6 : 4) << 40
     }
 }
@@ -58,18 +58,20 @@ struct AddressPair: Hashable {
 
 extension AddressWords {
     /// A broadcast to the whole network, or a multicast address. (A subnet's broadcast address is not known from outside.)
-    func isGroup(_ family: IPFamily) -> Bool {
+    package func isGroup(_ family: IPFamily) -> Bool {
         family == .ipv6 ? high >> 56 == 0xFF : low >> 28 == 0xE || low == 0xFFFF_FFFF
     }
 }
 
 /// Secret words, so that nobody can choose traffic that collides.
-struct Scramble: BitwiseCopyable {
+package struct Scramble: BitwiseCopyable {
+    package init() {}
+
     let a = UInt64.random(in: .min ... .max) | 1
     let b = UInt64.random(in: .min ... .max) | 1
 
     @inline(__always)
-    func hash(_ x: AddressWords, _ y: AddressWords, _ tail: UInt64) -> UInt64 {
+    package func hash(_ x: AddressWords, _ y: AddressWords, _ tail: UInt64) -> UInt64 {
         mum(mum(x.high ^ y.low ^ a, x.low &+ tail ^ b) ^ y.high ^ tail, y.low ^ a)
     }
 }

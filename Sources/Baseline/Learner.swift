@@ -507,6 +507,9 @@ public final class Learner {
     /// Conversations that have something new; a drain takes some two hundred bytes for each.
     public var waiting: Int { dirty.count + ended.count }
 
+    /// Of a conversation, by its number.
+    public func key(_ conversation: Int) -> ConversationKey? { (0..<count).contains(conversation) ? conversations[conversation].key : nil }
+
     /// The store's name for a conversation.
     public func setRow(_ conversation: Int, _ row: Int64) { conversations[conversation].row = row }
 

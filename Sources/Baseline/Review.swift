@@ -155,28 +155,22 @@ public struct Review: Sendable {
     }
 
     /// Ports over which people and worms take machines over, or carry files between them.
-    static let risky: [UInt16: String] = [
+    package static let risky: [UInt16: String] = [
         22: "SSH", 23: "Telnet", 135: "Windows RPC", 137: "NetBIOS", 138: "NetBIOS", 139: "SMB", 445: "SMB", 512: "rexec", 513: "rlogin",
         1434: "SQL browser", 2049: "NFS", 3389: "RDP", 4899: "Radmin", 5800: "VNC", 5900: "VNC", 5901: "VNC", 5938: "TeamViewer",
         5985: "WinRM", 5986: "WinRM", 7070: "AnyDesk",
     ]
 
-    /// Threshold Random Walk over first contacts (J. Jung et al., IEEE S&P 2004), with the thresholds its authors and Zeek use.
+    /// Who went through what is not there; see `RandomWalk`.
     private static func scanners(_ conversations: [RecordedConversation]) -> [AddressWords: UInt64] {
-        let (benign, scan) = (0.8, 0.2)
-        let detected = log(0.99 / 0.01), cleared = log(0.01 / 0.99)
         // In order of time: each (client, server) counts once for each service that it tried.
-        var walks: [AddressWords: (sum: Double, since: UInt64)] = [:]
+        var walks: [AddressWords: RandomWalk] = [:]
         var found: [AddressWords: UInt64] = [:]
         for one in conversations.sorted(by: { $0.first < $1.first }) where !one.isToGroup && one.key.ipProtocol.hasPorts {
             if one.key.ipProtocol == .udp, !one.isAnswered, isOneWay(one) { continue }
-            let failed = !one.isAnswered
-            var walk = walks[one.key.client] ?? (0, one.first)
-            if failed, walk.sum <= 0 { walk.since = one.first }
-            walk.sum += failed ? log((1 - scan) / (1 - benign)) : log(scan / benign)
-            // Who was cleared may yet turn.
-            walk.sum = max(walk.sum, cleared)
-            if walk.sum >= detected, found[one.key.client] == nil { found[one.key.client] = walk.since }
+            var walk = walks[one.key.client] ?? RandomWalk(at: one.first)
+            walk.add(failed: !one.isAnswered, at: one.first)
+            if walk.isScan, found[one.key.client] == nil { found[one.key.client] = walk.since }
             walks[one.key.client] = walk
         }
         return found

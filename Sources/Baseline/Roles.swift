@@ -14,7 +14,7 @@ public enum Role: String, Sendable, Hashable, CaseIterable {
     public var plural: String { self == .equipment ? "equipment" : "\(rawValue)s" }
 
     /// Of every device in these conversations.
-    static func all(_ history: History, _ places: [Int]) -> [AddressWords: Role] {
+    package static func all(_ history: History, _ places: [Int]) -> [AddressWords: Role] {
         struct Facts {
             var served: [UInt16: Int] = [:]
             var asked: [UInt16: Int] = [:]

@@ -3,6 +3,7 @@
 import Allowlist
 import CLinux
 import Datapath
+import Detection
 import Evidence
 import Foundation
 import Frames
@@ -29,12 +30,15 @@ public struct DaemonConfiguration: Sendable {
     public var who: String
     /// The latest days of it that stay; 0: all.
     public var keepDays: Int
+    /// Called for every change of an alert; it must not wait. Only with `state`.
+    public var onAlert: (@Sendable (AlertChange) -> Void)?
     /// Of the program, for reports.
     public var version: String
 
     public init(
         bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, controlGroup: String? = nil, replaces: Bool = false,
-        state: String? = nil, keepDays: Int = 0, trustedKeys: TrustedKeys = TrustedKeys(), who: String = AuditEvent.bridge, version: String
+        state: String? = nil, keepDays: Int = 0, onAlert: (@Sendable (AlertChange) -> Void)? = nil, trustedKeys: TrustedKeys = TrustedKeys(),
+        who: String = AuditEvent.bridge, version: String
     ) {
         self.bridge = bridge
         self.bridge.records = state != nil
@@ -47,6 +51,7 @@ public struct DaemonConfiguration: Sendable {
         self.trustedKeys = trustedKeys
         self.who = who
         self.keepDays = keepDays
+        self.onAlert = onAlert
         self.version = version
     }
 }
@@ -147,6 +152,7 @@ public final class Daemon: @unchecked Sendable {
     /// From CLOCK_MONOTONIC to CLOCK_REALTIME, ns, as it was a moment ago.
     private var clockOffset: Int64?
     private var hasMadeWay = false
+    private var watch: Watch?
     /// What was said of records that were lost, and when something may be said again, in seconds since the start.
     private var recordsLost = (frames: UInt64(0), until: 0.0)
     /// Changes that may still be said in this minute, and when it ends; what comes besides stands in `status`.
@@ -174,9 +180,11 @@ public final class Daemon: @unchecked Sendable {
         }
         let audit = try configuration.state.map { try AuditTrail(directory: $0, log: log) }
         self.audit = audit
-        // When the workers have ended.
+        var watch: Watch?
+        // When the workers have ended: the records first.
         defer {
             recording?.finish()
+            watch?.finish()
             audit?.finish()
         }
         try state.withLock { try quarantines.read(now: Int64(Date().timeIntervalSince1970)) }
@@ -186,6 +194,10 @@ public final class Daemon: @unchecked Sendable {
         let isAsBefore = audit?.lastVersion?.sha256 == policy.policy.sha256
         let firstVersion = (audit?.lastNumber ?? 0) + (isAsBefore ? 0 : 1)
         let first = try build(policy, version: firstVersion)
+        // Behind the history: whoever cannot have that needs no other file.
+        watch = try configuration.state.map {
+            try Watch(directory: $0, policy: PolicyView(policy.document, mode: mode(of: policy.document)), log: log, hook: configuration.onAlert)
+        }
         // Before anything is attached: a bridge that runs here must not be disturbed, unless it is to be replaced.
         var listener = configuration.replaces && ControlClient.isAnswering(configuration.controlSocket)
             ? nil : try ControlListener(configuration.controlSocket, group: configuration.controlGroup)
@@ -201,6 +213,7 @@ public final class Daemon: @unchecked Sendable {
         if bridge.hasTakenOver { log.info("took over the wire from the bridge before") }
         for note in bridge.preparationNotes { log.info("port prepared: \(note)") }
         try bridge.start()
+        state.withLock { self.watch = watch }
         reportFailures(of: bridge, since: "before this start")
         bridge.leaveProcessorsToWorkers()
         state.withLock {
@@ -226,8 +239,11 @@ public final class Daemon: @unchecked Sendable {
         log.info(
             "forwarding: policy \"\(policy.document.name)\" version \(firstVersion), mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
         if let recording {
-            recording.begin(bridge.trafficRings)
+            recording.begin(bridge.trafficRings, watch: watch)
+            watch?.begin()
             log.info("recording to \(recording.now.file)")
+        } else {
+            log.info("nothing is recorded, and nothing raises an alert: that needs --state DIR")
         }
         for warning in recordingWarnings(policy.document) { log.warning("\(warning)") }
         for order in state.withLock({ quarantines.orders }) { log.warning("\(order.what) is still in quarantine, until \(order.end)") }
@@ -261,7 +277,7 @@ public final class Daemon: @unchecked Sendable {
         if configuration.state == nil {
             return mode(of: document) == .learn ? ["mode learn, but nothing is recorded: start the bridge with --state DIR"] : []
         }
-        return document.failing.onlyKernel ? ["datapath = \"kernel\": what the kernel judges is not recorded"] : []
+        return document.failing.onlyKernel ? ["datapath = \"kernel\": what the kernel judges is not recorded, and raises no alert"] : []
     }
 
     // MARK: - Waiting
@@ -389,13 +405,14 @@ public final class Daemon: @unchecked Sendable {
             let lasted = String(format: "%.1f ms", Double(episode.end &- episode.since) / 1e6)
             if episode.count > known.count {
                 let times = episode.count - known.count
+                // To start and to stop is no failure.
+                if episode.state == .workerDead { watch?.observe(.failureEntered(cause: action.state, frames: fate(action.does), times: times)) }
                 if let when {
                     let text = "no worker judged (\(action.state)) \(times) time\(times == 1 ? "" : "s") \(when), the last time for \(lasted)"
                     log.warning("\(text)")
                     audit?.add(.failureLeft, text, ["state": action.state, "times": "\(times)", "lasted": lasted])
                 } else {
-                    let text = "no worker judges (\(action.state)): frames are "
-                        + (action.does == "kernel" ? "judged in the kernel" : action.does == "open" ? "passed" : "dropped")
+                    let text = "no worker judges (\(action.state)): frames are \(fate(action.does))"
                     log.error("\(text)")
                     audit?.add(.failureEntered, text, ["state": action.state, "action": action.does, "times": "\(times)"])
                 }
@@ -405,8 +422,12 @@ public final class Daemon: @unchecked Sendable {
                 log.warning("\(text)")
                 audit?.add(.failureLeft, text, ["state": action.state, "lasted": lasted])
             }
+            if episode.state == .workerDead, !episode.isActive, known.isActive || episode.count > known.count { watch?.observe(.failureLeft(cause: action.state, lasted: lasted)) }
         }
     }
+
+    /// What becomes of frames that no worker judges, in words.
+    private func fate(_ action: String) -> String { action == "kernel" ? "judged in the kernel" : action == "open" ? "passed" : "dropped" }
 
     private func haveOtherMakeWay() throws {
         log.info("asking the running bridge to make way")
@@ -577,6 +598,9 @@ public final class Daemon: @unchecked Sendable {
             nextExpiry = built.nextExpiry
             appliedAt = ContinuousClock().now
             lastExpiry = built.lastExpiry
+            watch?.use(PolicyView(policy.document, mode: mode(of: policy.document)))
+            watch?.observe(
+                .policyChanged(name: policy.document.name, version: next, mode: mode(of: policy.document).name, rules: built.ruleNames.count))
             if newPolicy != nil {
                 warnings += recordingWarnings(policy.document) + bridge.transmitWarnings + [bridge.recordWarning].compactMap(\.self)
                 // A policy that is applied without being doubted ends the doubt about the one before.
@@ -923,7 +947,8 @@ public final class Daemon: @unchecked Sendable {
                     unconfirmed: unconfirmed.map {
                         StatusReport.Unconfirmed(secondsLeft: max(0, now.duration(to: $0.deadline).milliseconds / 1000), otherwise: $0.fallbackVersion)
                     }),
-                failing: live.document.failing, identities: identities, recording: recording?.now, quarantine: quarantines.orders, audit: audit?.now, snapshot: snapshot,
+                failing: live.document.failing, identities: identities, recording: recording?.now, quarantine: quarantines.orders, audit: audit?.now,
+                detection: watch?.now, snapshot: snapshot,
                 rules: live.document.rules.map {
                     StatusReport.Rule(
                         id: $0.id, mode: $0.isMonitored ? "monitor" : "enforce", frames: snapshot.ruleHits[$0.id] ?? 0)

@@ -267,6 +267,20 @@ public struct StatusReport: Codable, Sendable {
         public var error: String?
     }
 
+    /// What is watched for.
+    public struct Detection: Codable, Sendable {
+        public var file: String
+        /// What is usual has been read; until then records wait.
+        public var isReady: Bool
+        /// Alerts that have not ended, and all since the start.
+        public var open: Int
+        public var raised: UInt64
+        /// That the detector had no time for.
+        public var lostRecords: UInt64
+        /// Why the last attempt to write failed; nil: it did not.
+        public var error: String?
+    }
+
     public struct Count: Codable, Sendable {
         public var frames: UInt64
         public var bytes: UInt64
@@ -344,6 +358,8 @@ public struct StatusReport: Codable, Sendable {
     public var quarantine: [QuarantineOrder]
     /// nil: there is none.
     public var audit: Audit?
+    /// nil: nothing is watched for.
+    public var detection: Detection?
     public var rules: [Rule]
     public var workers: [Worker]
 }

@@ -1,6 +1,7 @@
 // From the workers' traffic records to the history on disk.
 //
 //   rings ─ every 50 ms ─► in order of time ─► learner ─ every 750 ms ─► batch ─► another thread: one transaction
+//                                        └─► detector (Watch)
 //
 // Neither thread is waited for by anybody who forwards or answers. A disk that is slow or full holds up the writing only:
 // the learner goes on in memory that is bounded, and the batch that could not be written is written later.
@@ -20,6 +21,7 @@ final class Recording: @unchecked Sendable {
     private let source: String
     /// Days of the history that stay; 0: all.
     private let keepDays: Int
+    private var watch: Watch?
     private var state: StatusReport.Recording
     private var opening: Result<Void, HistoryError>?
     /// nil: there is no bridge yet.
@@ -60,7 +62,14 @@ final class Recording: @unchecked Sendable {
     }
 
     /// Begins to take what workers record.
-    func begin(_ rings: [TrafficRing]) { change { self.rings = rings } }
+    ///
+    /// - Parameter watch: is given the same records.
+    func begin(_ rings: [TrafficRing], watch: Watch?) {
+        change {
+            self.rings = rings
+            self.watch = watch
+        }
+    }
 
     /// Takes the rest and writes it. The workers must have ended.
     func finish() {
@@ -110,20 +119,20 @@ final class Recording: @unchecked Sendable {
         }
         changed.lock()
         while rings == nil, !isEnding { changed.wait() }
-        let rings = rings
+        let (rings, watch) = (rings, watch)
         changed.unlock()
         guard let rings else { return }
         // Off the workers' processors, which are known by now.
         _ = clinux_follow_first_thread()
         Thread.detachNewThread { [self] in write(store) }
-        learn(rings, learner)
+        learn(rings, learner, watch)
         // The writer ends when it has nothing more to write.
         changed.lock()
         while order != nil { changed.wait() }
         changed.unlock()
     }
 
-    private func learn(_ rings: [TrafficRing], _ learner: Learner) {
+    private func learn(_ rings: [TrafficRing], _ learner: Learner, _ watch: Watch?) {
         var waiting: [TrafficRecord] = []
         var lastBatch = clinux_monotonic()
         var pause = Self.pause
@@ -141,7 +150,7 @@ final class Recording: @unchecked Sendable {
                 if count > ring.capacity / 4 { pause = Self.shortPause }
                 taken += count
             }
-            learn(&waiting, until: waiting.count > Self.mostWaiting ? .max : settled, learner)
+            learn(&waiting, until: waiting.count > Self.mostWaiting ? .max : settled, learner, watch)
             if isLast { learner.finish() }
             let now = clinux_monotonic()
             let isDue = isLast || now &- lastBatch >= Self.batchInterval
@@ -166,25 +175,19 @@ final class Recording: @unchecked Sendable {
     }
 
     /// Learns what began until a moment, in order, and keeps the rest.
-    private func learn(_ waiting: inout [TrafficRecord], until moment: UInt64, _ learner: Learner) {
+    private func learn(_ waiting: inout [TrafficRecord], until moment: UInt64, _ learner: Learner, _ watch: Watch?) {
         guard !waiting.isEmpty else { return }
         waiting.sort { $0.first < $1.first }
         let end = waiting.firstIndex { $0.first > moment } ?? waiting.count
         // From the workers' clock to the calendar, as it is set now.
-        let offset = Self.calendar() &- clinux_monotonic()
+        let offset = calendarNow() &- clinux_monotonic()
         for i in 0..<end {
-            var record = waiting[i]
-            record.first &+= offset
-            record.last &+= offset
-            learner.learn(record)
+            waiting[i].first &+= offset
+            waiting[i].last &+= offset
+            learner.learn(waiting[i])
         }
+        watch?.observe(Array(waiting[..<end]))
         waiting.removeFirst(end)
-    }
-
-    private static func calendar() -> UInt64 {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
     }
 
     // MARK: - Writing

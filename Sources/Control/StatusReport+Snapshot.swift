@@ -8,7 +8,7 @@ import Frames
 extension StatusReport {
     init(
         mode: String, idle: String, pid: Int, uptimeSeconds: Double, residentBytes: Int, policy: Policy,
-        failing: FailurePlan, identities known: Identities, recording: Recording?, quarantine: [QuarantineOrder], audit: Audit?,
+        failing: FailurePlan, identities known: Identities, recording: Recording?, quarantine: [QuarantineOrder], audit: Audit?, detection: Detection?,
         snapshot: BridgeSnapshot, rules: [Rule],
         processorPercent: [Int: Double]
     ) {
@@ -56,6 +56,7 @@ extension StatusReport {
         self.recording = recording
         self.quarantine = quarantine
         self.audit = audit
+        self.detection = detection
         self.rules = rules
         workers = snapshot.workers.map { worker in
             Worker(

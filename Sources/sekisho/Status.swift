@@ -68,6 +68,16 @@ extension StatusReport.Audit {
     }
 }
 
+extension StatusReport.Detection {
+    var text: String {
+        let count = open == 0 ? "no open alerts" : Output.coloured("\(open) open alert\(open == 1 ? "" : "s")", .red)
+        var line = "  watching\(isReady ? "" : " in a moment: what is usual is being read"): \(count), \(Output.grouped(raised)) since the start; see sekisho alerts"
+        if lostRecords > 0 { line += Output.coloured(", \(Output.grouped(lostRecords)) records were too many to look at", .red) }
+        if let error { line += Output.coloured("\n  ALARM: \(error)", .red) }
+        return line
+    }
+}
+
 extension StatusReport {
     /// For a person.
     var text: String {
@@ -115,7 +125,7 @@ extension StatusReport {
             if flows.refused > 0 { line += Output.coloured(", \(Output.grouped(flows.refused)) found no room", .red) }
             lines.append(line)
         }
-        if let recording { lines.append(recording.text) }
+        if let recording { lines.append(([recording.text] + [detection?.text].compactMap { $0 }).joined(separator: "\n")) }
         for order in quarantine {
             lines.append(
                 Output.coloured("  \(Output.printable(order.what)) is cut off until \(Output.time(UInt64(max(0, order.until)) * 1_000_000_000))", .red)

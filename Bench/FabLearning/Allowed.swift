@@ -3,8 +3,8 @@
 import Baseline
 import Frames
 
-struct Allowed {
-    private struct Pair: Hashable {
+public struct Allowed: Sendable {
+    private struct Pair: Hashable, Sendable {
         var client: AddressWords
         var server: AddressWords
         var ipProtocol: UInt8
@@ -14,7 +14,7 @@ struct Allowed {
     private var ftp: Set<Pair> = []
     private var macs: [AddressWords: MACAddress] = [:]
 
-    init(_ proposal: Proposal) {
+    public init(_ proposal: Proposal) {
         for rule in proposal.rules {
             for client in rule.clients {
                 for server in rule.servers {
@@ -29,9 +29,11 @@ struct Allowed {
         for device in proposal.devices { if let mac = device.mac { macs[device.address] = mac } }
     }
 
-    func passes(_ record: TrafficRecord) -> Bool {
-        // What ARP claims is bound as well.
-        if let mac = macs[record.source], mac != record.sourceMAC { return false }
+    /// What ARP claims is bound as well.
+    public func breaksBinding(_ record: TrafficRecord) -> Bool { macs[record.source].map { $0 != record.sourceMAC } ?? false }
+
+    public func passes(_ record: TrafficRecord) -> Bool {
+        if breaksBinding(record) { return false }
         guard record.form == .ipv4 || record.form == .ipv6 else { return record.etherType == .arp }
         let ipProtocol = record.ipProtocol.rawValue
         let mayAsk = !record.marks.contains(.neverForward), mayAnswer = !record.tcpFlags.opensConnection && !record.marks.contains(.neverReverse)
@@ -44,7 +46,7 @@ struct Allowed {
         return ftp.contains(asks) && record.destinationPort.rawValue >= 1024 || ftp.contains(answers) && record.sourcePort.rawValue >= 1024
     }
 
-    func allows(_ key: ConversationKey) -> Bool {
+    public func allows(_ key: ConversationKey) -> Bool {
         allows(Pair(client: key.client, server: key.server, ipProtocol: key.ipProtocol.rawValue), key.service.rawValue)
     }
 

@@ -1,0 +1,129 @@
+// Alerts on disk: one SQLite file in the state directory, written by the daemon and read, and acknowledged, by whoever looks.
+
+import Baseline
+import Foundation
+import GRDB
+
+public final class AlertStore: Sendable {
+    private let file: StateFile
+    public var path: String { file.path }
+
+    static let version = 1
+    private static let kind = StateFileKind(
+        name: "alerts", what: "alerts", applicationID: 0x534B_5341 /* SKSA */, version: version,
+        howToBegin: "alerts are made by a running bridge: sekisho run --state",
+        schema: [
+            """
+            CREATE TABLE alert (
+                id INTEGER PRIMARY KEY, kind TEXT NOT NULL, severity INTEGER NOT NULL, begin INTEGER NOT NULL, last INTEGER NOT NULL, ended INTEGER,
+                body TEXT NOT NULL, acknowledged_at INTEGER, acknowledged_by TEXT, acknowledged_why TEXT) STRICT
+            """,
+            "CREATE INDEX alert_last ON alert (last)",
+        ])
+    /// What is kept: no more alerts, and no older ones.
+    public static let most = 100_000
+    public static let days = 400
+
+    /// Opens the alerts of a state directory, or makes the file.
+    public init(directory: String, mayMake: Bool = true) throws(HistoryError) { file = try StateFile(Self.kind, in: directory, mayMake: mayMake) }
+
+    // MARK: - Writing
+
+    /// Writes down what has become of alerts, all or nothing. Acknowledgements stay.
+    public func write(_ alerts: [Alert]) throws(HistoryError) {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        try writing { db in
+            let put = try db.cachedStatement(sql: """
+                INSERT INTO alert (id, kind, severity, begin, last, ended, body) VALUES (?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT DO UPDATE SET kind = excluded.kind, severity = excluded.severity, begin = excluded.begin, last = excluded.last,
+                ended = excluded.ended, body = excluded.body
+                """)
+            for alert in alerts {
+                var bare = alert
+                bare.acknowledged = nil
+                try put.execute(arguments: [
+                    alert.id, alert.kind.rawValue, alert.severity.rawValue, Self.stored(alert.begin), Self.stored(alert.last), alert.end.map(Self.stored),
+                    String(decoding: try encoder.encode(bare), as: UTF8.self),
+                ])
+            }
+        }
+    }
+
+    /// Ends what a bridge that is no more has left open: nobody watches it any longer.
+    ///
+    /// - Parameter before: alerts that had nothing since.
+    public func endForgotten(before: Date) throws(HistoryError) {
+        let forgotten = try read(since: nil, onlyOpen: true).filter { $0.last < before }
+        try write(forgotten.map { one in
+            var one = one
+            one.end = one.last
+            return one
+        })
+    }
+
+    /// Keeps the latest.
+    public func trim(now: Date) throws(HistoryError) {
+        try writing { db in
+            try db.execute(sql: "DELETE FROM alert WHERE last < ?", arguments: [Self.stored(now.addingTimeInterval(-86_400 * Double(Self.days)))])
+            try db.execute(sql: "DELETE FROM alert WHERE id <= (SELECT max(id) FROM alert) - ?", arguments: [Self.most])
+        }
+    }
+
+    /// Somebody has looked at it.
+    ///
+    /// - Returns: false if there is none of this number.
+    public func acknowledge(_ id: Int64, _ acknowledgement: Acknowledgement) throws(HistoryError) -> Bool {
+        try writing { db in
+            try db.execute(
+                sql: "UPDATE alert SET acknowledged_at = ?, acknowledged_by = ?, acknowledged_why = ? WHERE id = ?",
+                arguments: [Self.stored(acknowledgement.at), acknowledgement.who, acknowledgement.why, id])
+            return db.changesCount > 0
+        }
+    }
+
+    // MARK: - Reading
+
+    /// Alerts in order.
+    ///
+    /// - Parameter since: those that had something from then on; nil: all.
+    public func read(since: Date?, onlyOpen: Bool = false) throws(HistoryError) -> [Alert] {
+        try reading { db in
+            let rows = try Row.fetchCursor(
+                db, sql: "SELECT body, acknowledged_at, acknowledged_by, acknowledged_why FROM alert WHERE last >= ? \(onlyOpen ? "AND ended IS NULL" : "") ORDER BY id",
+                arguments: [since.map(Self.stored) ?? 0])
+            var alerts: [Alert] = []
+            while let row = try rows.next() { alerts.append(try Self.alert(row)) }
+            return alerts
+        }
+    }
+
+    public func read(_ id: Int64) throws(HistoryError) -> Alert? {
+        try reading { db in
+            try Row.fetchOne(db, sql: "SELECT body, acknowledged_at, acknowledged_by, acknowledged_why FROM alert WHERE id = ?", arguments: [id]).map(Self.alert)
+        }
+    }
+
+    /// Of the last alert; 0: there was none.
+    public func lastID() throws(HistoryError) -> Int64 {
+        try reading { db in try Int64.fetchOne(db, sql: "SELECT max(id) FROM alert") ?? 0 }
+    }
+
+    private static func alert(_ row: Row) throws -> Alert {
+        var alert = try JSONDecoder().decode(Alert.self, from: Data((row[0] as String).utf8))
+        if let at: Int64 = row[1] { alert.acknowledged = Acknowledgement(at: Date(timeIntervalSince1970: Double(at) / 1e6), who: row[2] ?? "", why: row[3] ?? "") }
+        return alert
+    }
+
+    /// Microseconds since 1970.
+    private static func stored(_ date: Date) -> Int64 { Int64(date.timeIntervalSince1970 * 1e6) }
+
+    private func writing<T>(_ body: (Database) throws -> T) throws(HistoryError) -> T { try file.write { db in try Self.understood(path) { try body(db) } } }
+    private func reading<T>(_ body: (Database) throws -> T) throws(HistoryError) -> T { try file.read { db in try Self.understood(path) { try body(db) } } }
+
+    private static func understood<T>(_ path: String, _ body: () throws -> T) throws -> T {
+        do { return try body() } catch is DecodingError {
+            throw HistoryError(text: "reading the alerts \(path): an entry is not as this program writes them; nothing was changed\n  → it is damaged, or of another version")
+        }
+    }
+}

@@ -98,7 +98,7 @@ def test_a_backup_is_made_while_it_is_written(sekisho, bridge, recorded, folder)
     # What any tar and any sha256sum say of it.
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with tarfile.open(file) as archive:
-        assert archive.getnames() == ["manifest.json", "audit.sqlite", "history.sqlite", "policy.toml"]
+        assert archive.getnames() == ["manifest.json", "alerts.sqlite", "audit.sqlite", "history.sqlite", "policy.toml"]
         manifest = json.load(archive.extractfile("manifest.json"))
         for entry in manifest["files"]:
             assert hashlib.sha256(archive.extractfile(entry["name"]).read()).hexdigest() == entry["sha256"]

@@ -115,7 +115,7 @@ let package = Package(
         .testTarget(name: "PolicyTests", dependencies: ["Policy", "Captures", "TestSupport"], swiftSettings: swift),
         .testTarget(
             name: "BaselineTests", dependencies: ["Baseline", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
-        .testTarget(name: "ControlTests", dependencies: ["Control", "Baseline", "Policy", "Allowlist", "Frames"], swiftSettings: swift),
+        .testTarget(name: "ControlTests", dependencies: ["Control", "Baseline", "Detection", "Policy", "Allowlist", "Frames"], swiftSettings: swift),
         .testTarget(
             name: "EvidenceTests",
             dependencies: ["Evidence", "Policy", .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift")],

@@ -30,15 +30,13 @@ public struct DaemonConfiguration: Sendable {
     public var who: String
     /// The latest days of it that stay; 0: all.
     public var keepDays: Int
-    /// Called for every change of an alert; it must not wait. Only with `state`.
-    public var onAlert: (@Sendable (AlertChange) -> Void)?
     /// Of the program, for reports.
     public var version: String
 
     public init(
         bridge: BridgeConfiguration, policyFile: String, mode: Mode?, controlSocket: String, controlGroup: String? = nil, replaces: Bool = false,
-        state: String? = nil, keepDays: Int = 0, onAlert: (@Sendable (AlertChange) -> Void)? = nil, trustedKeys: TrustedKeys = TrustedKeys(),
-        who: String = AuditEvent.bridge, version: String
+        state: String? = nil, keepDays: Int = 0, trustedKeys: TrustedKeys = TrustedKeys(), who: String = AuditEvent.bridge,
+        version: String
     ) {
         self.bridge = bridge
         self.bridge.records = state != nil
@@ -51,7 +49,6 @@ public struct DaemonConfiguration: Sendable {
         self.trustedKeys = trustedKeys
         self.who = who
         self.keepDays = keepDays
-        self.onAlert = onAlert
         self.version = version
     }
 }
@@ -153,6 +150,9 @@ public final class Daemon: @unchecked Sendable {
     private var clockOffset: Int64?
     private var hasMadeWay = false
     private var watch: Watch?
+    private let responses = DispatchQueue(label: "sekisho-respond")
+    /// What was done about alerts, by number: devices by name. Used on `responses` only.
+    private var answered: [Int64: Set<String>] = [:]
     /// What was said of records that were lost, and when something may be said again, in seconds since the start.
     private var recordsLost = (frames: UInt64(0), until: 0.0)
     /// Changes that may still be said in this minute, and when it ends; what comes besides stands in `status`.
@@ -196,7 +196,10 @@ public final class Daemon: @unchecked Sendable {
         let first = try build(policy, version: firstVersion)
         // Behind the history: whoever cannot have that needs no other file.
         watch = try configuration.state.map {
-            try Watch(directory: $0, policy: PolicyView(policy.document, mode: mode(of: policy.document)), log: log, hook: configuration.onAlert)
+            try Watch(directory: $0, policy: PolicyView(policy.document, mode: mode(of: policy.document)), log: log) { [self] change in
+                // The detector does not wait.
+                responses.async { [self] in respond(to: change) }
+            }
         }
         // Before anything is attached: a bridge that runs here must not be disturbed, unless it is to be replaced.
         var listener = configuration.replaces && ControlClient.isAnswering(configuration.controlSocket)
@@ -730,22 +733,26 @@ public final class Daemon: @unchecked Sendable {
     }
 
     private func quarantine(_ request: ControlRequest, _ origin: Origin) throws -> QuarantineReport {
-        let isIsland = request.command == .isolate
         guard let seconds = request.seconds, (1...Quarantines.longest).contains(seconds), let why = request.why else {
             throw ControlFailure("a quarantine needs a time of at most 30 days, and why")
         }
-        let now = Int64(Date().timeIntervalSince1970)
         let (document, identities) = try state.withLock {
             guard let live else { throw ControlFailure("the bridge is stopping") }
             return (live.document, self.identities)
         }
-        let device = try isIsland ? nil : MeantDevice(request.device ?? "", document, identities)
+        let device = try request.command == .isolate ? nil : MeantDevice(request.device ?? "", document, identities)
         if let device, request.force != true, let reason = document.protection(of: device.addresses) {
             throw ControlFailure("\(device.name) is protected by the policy (\(reason))\n  → --force, if the tool may lose its host")
         }
+        return try quarantine(device, seconds: seconds, exceptions: request.exceptions ?? [], why: why, origin)
+    }
+
+    /// - Parameter device: nil: everything.
+    private func quarantine(_ device: MeantDevice?, seconds: Int64, exceptions: [String], why: String, _ origin: Origin) throws -> QuarantineReport {
+        let now = Int64(Date().timeIntervalSince1970)
         let order = QuarantineOrder(
-            device: device?.name, addresses: device?.addresses ?? [], macs: device?.macs ?? [], exceptions: request.exceptions ?? [], since: now,
-            until: now + seconds, who: origin.who, why: why)
+            device: device?.name, addresses: device?.addresses ?? [], macs: device?.macs ?? [], exceptions: exceptions, since: now, until: now + seconds,
+            who: origin.who, why: why)
         let report = try changeQuarantine { (all) throws(ControlFailure) in
             try all.add(order)
             return []
@@ -757,7 +764,7 @@ public final class Daemon: @unchecked Sendable {
         fields["in_force_after"] = force
         fields["addresses"] = (order.addresses + order.macs).joined(separator: " ")
         fields["exceptions"] = order.exceptions.isEmpty ? nil : order.exceptions.joined(separator: " ")
-        audit?.add(isIsland ? .isolate : .quarantine, "\(order.what) is cut off until \(order.end)", who: order.who, fields)
+        audit?.add(device == nil ? .isolate : .quarantine, "\(order.what) is cut off until \(order.end)", who: order.who, fields)
         return report
     }
 
@@ -772,6 +779,35 @@ public final class Daemon: @unchecked Sendable {
             audit?.add(.release, "\(order.what) is released", who: origin.who, origin.fields)
         }
         return report
+    }
+
+    /// What is done by itself about an alert: it is written down, and where the policy asks for it, its devices are cut off for a time.
+    private func respond(to change: AlertChange) {
+        let alert = change.alert
+        switch change {
+        case .raised: audit?.add(.alert, alert.story, who: AuditEvent.bridge, ["alert": "\(alert.id)", "kind": alert.kind.rawValue, "severity": alert.severity.name])
+        case .changed: break
+        case .ended:
+            answered[alert.id] = nil
+            return
+        }
+        guard let (document, identities) = state.withLock({ live.map { ($0.document, self.identities) } }),
+            alert.behaviours.contains(where: { document.response.quarantines.contains($0.kind.rawValue) })
+        else { return }
+        // Whose addresses are forged must not pay for it: of a forger only the network card is known.
+        let isForger = alert.behaviours.contains { $0.kind == .spoofing || $0.kind == .wrongSide }
+        for device in ([alert.device].compactMap(\.self) + alert.others) where !device.isMany {
+            let target = MeantDevice(device, isForger: isForger)
+            guard !target.name.isEmpty, answered[alert.id, default: []].insert(target.name).inserted else { continue }
+            if let protection = target.protection(by: document, identities) {
+                log.warning("alert \(alert.id): \(target.name) is not cut off: it is protected by the policy (\(protection))")
+                continue
+            }
+            let origin = Origin(who: AuditEvent.bridge, fields: ["via": "alert", "alert": "\(alert.id)", "why": "alert \(alert.id): \(alert.kind.text)"])
+            do { _ = try quarantine(target, seconds: document.response.seconds, exceptions: [], why: "alert \(alert.id): \(alert.kind.text)", origin) } catch {
+                log.error("alert \(alert.id): \(target.name) is not cut off: \(error)")
+            }
+        }
     }
 
     /// Every quarantine ends by itself.

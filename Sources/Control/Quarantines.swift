@@ -2,6 +2,7 @@
 // where there is a state directory.
 
 import Allowlist
+import Detection
 import Foundation
 import Frames
 import Policy
@@ -143,4 +144,21 @@ struct MeantDevice {
     }
 
     private init(name: String, addresses: [String], macs: [String]) { (self.name, self.addresses, self.macs) = (name, addresses, macs) }
+
+    /// Whom an alert is about. Of a forger only the MAC address: what he forged is another's.
+    init(_ device: AlertDevice, isForger: Bool) {
+        let addresses = isForger ? [] : [device.address].compactMap(\.self), macs = [device.mac].compactMap(\.self)
+        self.init(name: addresses.first ?? macs.first ?? "", addresses: addresses, macs: macs)
+    }
+
+    /// Under which name it is protected; nil: it is not. Also by a MAC address that a protected device has, or uses.
+    func protection(by document: PolicyDocument, _ identities: Identities) -> String? {
+        if let name = document.protection(of: addresses) { return name }
+        return document.protected.first { group in
+            let hosts = group.addresses.filter(\.isHost)
+            let used = hosts.compactMap { identities.owner(of: $0.words, $0.family) }
+            let bound = document.devices.filter { device in device.addresses.contains { one in group.addresses.contains { $0.contains(one) } } }.flatMap(\.macs)
+            return (used + bound).contains { macs.contains($0.written) }
+        }?.name
+    }
 }

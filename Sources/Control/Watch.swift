@@ -18,7 +18,7 @@ final class Watch: @unchecked Sendable {
     // Unchecked: `changed` guards all that changes.
     private let changed = NSCondition()
     private let log: Logger
-    private let hook: (@Sendable (AlertChange) -> Void)?
+    private let hook: @Sendable (AlertChange) -> Void
     private var state: StatusReport.Detection
     private var opening: Result<Void, HistoryError>?
     private var policy: PolicyView
@@ -41,7 +41,7 @@ final class Watch: @unchecked Sendable {
     /// Opens the alerts, by a thread that has no privileges already: what could not be written later fails now.
     ///
     /// - Parameter hook: called for every change, by the detector's thread; it must not wait.
-    init(directory: String, policy: PolicyView, log: Logger, hook: (@Sendable (AlertChange) -> Void)?) throws(HistoryError) {
+    init(directory: String, policy: PolicyView, log: Logger, hook: @escaping @Sendable (AlertChange) -> Void) throws(HistoryError) {
         self.log = log
         self.hook = hook
         self.policy = policy
@@ -183,7 +183,7 @@ final class Watch: @unchecked Sendable {
             case .changed: break
             case .ended: log.info("alert \(alert.id), \(alert.kind.rawValue), has ended")
             }
-            hook?(one)
+            hook(one)
         }
         change {
             state.open = open

@@ -51,7 +51,7 @@ extension Detector {
     /// - Returns: whether it is forged, and was said to be.
     mutating func contested(_ record: TrafficRecord, _ place: Int) -> Bool {
         guard let own = devices[place].mac, !isRouter(own), !isRouter(record.sourceMAC) else { return false }
-        if record.cause == .addressBinding || record.cause == .wrongSide {
+        if policy.isForged(record) {
             forged(record)
             return true
         }
@@ -122,7 +122,7 @@ extension Detector {
 
     /// ARP and neighbour discovery: who claims which address.
     mutating func observeClaim(_ record: TrafficRecord) {
-        if record.cause == .addressBinding || record.cause == .wrongSide { return forged(record) }
+        if policy.isForged(record) { return forged(record) }
         if record.cause != .none || record.source == .zero { return }
         guard case .stranger = sender(record) else { return }
         stranger(record)
@@ -138,7 +138,7 @@ extension Detector {
     }
 
     mutating func unfamiliar(_ record: TrafficRecord) {
-        if record.cause == .addressBinding || record.cause == .wrongSide { return forged(record) }
+        if policy.isForged(record) { return forged(record) }
         // Answers first: whoever answers is who he is by the conversation.
         let answering = ConversationKey(answering: record)
         let isOpening = record.ipProtocol == .tcp && record.tcpFlags.opensConnection

@@ -49,6 +49,7 @@ public struct PolicyView: Sendable {
     var names: [AddressWords: String] = [:]
     private var hosts: Set<AddressWords> = []
     private var networks: [AddressPrefix] = []
+    private var owners: [AddressWords: [MACAddress]] = [:]
 
     public init(_ document: PolicyDocument, mode: Mode? = nil) {
         self.mode = mode ?? document.mode
@@ -61,6 +62,7 @@ public struct PolicyView: Sendable {
             for address in device.addresses {
                 add(address)
                 if address.isHost { names[address.words] = device.name }
+                if !device.macs.isEmpty { owners[address.words] = device.macs }
             }
         }
         for rule in document.rules { for prefix in rule.clients + rule.servers { add(prefix) } }
@@ -69,6 +71,11 @@ public struct PolicyView: Sendable {
 
     /// Only the mode, and nobody's name.
     public init(mode: Mode) { self.mode = mode }
+
+    /// Whether the policy says that this sender is somebody else. Of a frame that no rule allows, the cause says only that.
+    func isForged(_ record: TrafficRecord) -> Bool {
+        record.cause == .addressBinding || record.cause == .wrongSide || owners[record.source].map { !$0.contains(record.sourceMAC) } ?? false
+    }
 
     /// Whether a device or a rule of it names this address, itself or in a network.
     func covers(_ address: AddressWords) -> Bool {

@@ -15,6 +15,7 @@ public struct PolicyDocument: Sendable {
     public var flows = FlowPlan()
     /// Devices, groups and addresses that nothing automatic may cut off, and a person only with force.
     public var protected: [Group] = []
+    public var response = ResponsePlan()
 
     /// The name under which one of these addresses is protected; nil: none is.
     public func protection(of addresses: [String]) -> String? {

@@ -59,7 +59,7 @@ public struct PolicyReader {
         }
         guard case .table(let entries) = root.content else { return nil }
         let table = Table(entries)
-        checkKeys(table, ["version", "name", "mode", "datapath", "on_failure", "state", "ethertypes", "devices", "groups", "services", "protected", "allow"], of: "a policy")
+        checkKeys(table, ["version", "name", "mode", "datapath", "on_failure", "state", "ethertypes", "devices", "groups", "services", "protected", "respond", "allow"], of: "a policy")
 
         if let version = table["version"] {
             if case .integer(let number) = version.content, number == 1 {} else {
@@ -86,6 +86,7 @@ public struct PolicyReader {
             name: name, mode: mode, etherTypes: etherTypes, devices: deviceOrder.compactMap { devices[$0] }, rules: rules)
         document.groups = groupOrder.map { PolicyDocument.Group(name: $0, addresses: groups[$0] ?? []) }
         document.flows = flows
+        if let value = table["respond"] { document.response = readResponse(value) }
         if let value = table["protected"] {
             for item in list(value, "protected") {
                 guard let text = string(item, "protected") else { continue }
@@ -198,6 +199,27 @@ public struct PolicyReader {
                 "unknown datapath \"\(text)\"", at: value.location, nearest(text, among: ["kernel", "worker"]) ?? "use worker or kernel")
         }
         return text == "kernel"
+    }
+
+    private mutating func readResponse(_ value: TOMLValue) -> ResponsePlan {
+        var plan = ResponsePlan()
+        guard case .table(let entries) = value.content else {
+            expect("a table", "respond", value, "write [respond]")
+            return plan
+        }
+        let table = Table(entries)
+        checkKeys(table, ResponsePlan.kinds + ["quarantine_s"], of: "respond")
+        for kind in ResponsePlan.kinds {
+            guard let value = table[kind], let text = string(value, "respond.\(kind)") else { continue }
+            if text == "quarantine" {
+                plan.quarantines.insert(kind)
+            } else if text != "notify" {
+                diagnostics.error(
+                    "unknown response \"\(text)\"", at: value.location, nearest(text, among: ["quarantine", "notify"]) ?? "use notify or quarantine")
+            }
+        }
+        if let value = table["quarantine_s"] { plan.seconds = Int64(integer(value, "respond.quarantine_s", 1...2_592_000) ?? 3600) }
+        return plan
     }
 
     // MARK: - Flows

@@ -64,6 +64,23 @@ import Testing
         #expect(watch.raised.count == 1)
     }
 
+    /// Of a frame that no rule allows the cause is just that; whose address it is the policy knows all the same.
+    @Test func whoScansUnderABoundAddressForgesIt() throws {
+        let document = try #require(PolicyReader.read([UInt8]("""
+            version = 1
+            mode = "monitor"
+            [devices.mes]
+            addresses = ["10.3.0.77"]
+            mac = ["02:00:00:00:00:77"]
+            """.utf8), now: 0).document)
+        let bound = AddressWords(high: 0, low: 0x0A03_004D)
+        let watch = Watcher(policy: PolicyView(document))
+        for number in UInt64(1)...12 { watch.see(record(bound, tool(number), 445, at: monday + number * 1_000_000, cause: .notInPolicy, mac: card(stranger))) }
+        let alerts = watch.all
+        try #require(alerts.count == 1)
+        #expect(alerts[0].kind == .spoofing && alerts[0].device?.address == nil && alerts[0].device?.mac == card(stranger).written)
+    }
+
     @Test func anUnknownDeviceIsToldByItsARP() {
         let watch = Watcher()
         watch.see(record(stranger, tool(1), 0, at: monday, flags: [], form: .arp))

@@ -76,8 +76,8 @@ final class Watcher {
     var raised: [Alert] = []
     var ended: [Alert] = []
 
-    init(_ norms: Norms = Norms(history()), mode: Mode = .enforce, alerts: [Alert] = [], nextAlert: Int64 = 1) {
-        detector = Detector(norms, policy: PolicyView(mode: mode), alerts: alerts, nextAlert: nextAlert)
+    init(_ norms: Norms = Norms(history()), mode: Mode = .enforce, policy: PolicyView? = nil, alerts: [Alert] = [], nextAlert: Int64 = 1) {
+        detector = Detector(norms, policy: policy ?? PolicyView(mode: mode), alerts: alerts, nextAlert: nextAlert)
         add(detector.tick(monday))
     }
 

@@ -46,6 +46,17 @@ private let example = """
     """
 
 @Suite struct PolicyReaderTests {
+    @Test func whatIsDoneByItselfIsSaid() throws {
+        let text = "protected = [\"mes\", \"10.3.9.0/24\"]\n" + example.replacing("    ", with: "") + "\n[respond]\nscan = \"quarantine\"\nbeacon = \"notify\"\nquarantine_s = 60\n"
+        let policy = try #require(read(text).document)
+        #expect(policy.response == ResponsePlan(quarantines: ["scan"], seconds: 60))
+        #expect(policy.protection(of: ["10.3.1.21", "10.3.0.10"]) == "mes" && policy.protection(of: ["10.3.9.7"]) == "10.3.9.0/24" && policy.protection(of: ["10.3.1.21"]) == nil)
+        #expect(messages(text.replacing("scan =", with: "scam =")).contains { $0.contains("unknown key \"scam\"") })
+        #expect(messages(text.replacing("\"notify\"", with: "\"isolate\"")).contains { $0.contains("unknown response \"isolate\"") })
+        #expect(messages(text.replacing("= 60", with: "= 0")).contains { $0.contains("quarantine_s") })
+        #expect(messages("protected = [\"nobody\"]\nversion = 1").contains { $0.contains("unknown name \"nobody\"") })
+    }
+
     @Test func aDeviceMayLearnAlone() throws {
         let text = example.replacing("mac = [\"02:00:00:00:03:0a\"]", with: "mode = \"learn\"")
         let reading = read(text, overlaps: true)

@@ -96,6 +96,56 @@ def test_a_laptop_that_scans_is_one_alert(sekisho, watching, folder):
     assert net.b.receive(quiet=0.2) == []
 
 
+RESPOND = 'protected = ["mes"]\n' + POLICY + '[respond]\nscan = "quarantine"\nspoofing = "quarantine"\n'
+
+
+def scan(net, source, mac=None, first=42_000):
+    net.a.send(*[syn(source, f"10.0.0.{100 + number}", 445, first + number, mac) for number in range(40)])
+
+
+def passes(net, source, sport):
+    net.b.drain()
+    net.a.send(syn(source, TOOL, 5000, sport))
+    return net.b.receive(quiet=0.3) != []
+
+
+def test_a_scanner_is_cut_off_where_the_policy_asks_for_it(sekisho, watching, folder):
+    """Why: at night nobody is there who could."""
+    running, net = watching(RESPOND, "--mode", "monitor")
+    assert passes(net, LAPTOP, 40_001)
+    scan(net, LAPTOP)
+    running.wait_for(lambda: running.status()["quarantine"], "the quarantine")
+    [order] = running.status()["quarantine"]
+    assert (order["device"], order["macs"], order["who"], order["until"] - order["since"]) == (LAPTOP, [MACS[LAPTOP]], "sekisho", 3600)
+    assert order["why"].startswith("alert 1: ")
+    assert not passes(net, LAPTOP, 40_002) and passes(net, HOST, 40_003)
+    events = [one["type"] for one in json.loads(sekisho("audit", "show", "--state", folder / "state", "--json").stdout)]
+    assert events.count("alert") == 1 and events.count("quarantine") == 1
+    # A person's word stands: it goes on scanning, and is not cut off a second time for the same alert.
+    assert sekisho("release", LAPTOP, "--control", running.socket).returncode == 0
+    scan(net, LAPTOP, first=43_000)
+    running.wait_for(lambda: alerts(sekisho, folder)[0]["attempts"] >= 80, "more of it")
+    time.sleep(0.5)
+    assert running.status()["quarantine"] == [] and passes(net, LAPTOP, 40_004)
+
+
+def test_nobody_is_cut_off_for_what_another_forged(sekisho, watching, folder):
+    """Why: else an attacker chooses whom the bridge cuts off."""
+    running, net = watching(RESPOND, "--mode", "monitor")
+    scan(net, HOST, mac=MACS[LAPTOP])
+    running.wait_for(lambda: running.status()["quarantine"], "the quarantine")
+    [order] = running.status()["quarantine"]
+    assert (order["addresses"], order["macs"]) == ([], [MACS[LAPTOP]])
+    assert passes(net, HOST, 40_001) and not passes(net, LAPTOP, 40_002)
+
+
+def test_who_is_protected_is_never_cut_off_by_itself(sekisho, watching, folder):
+    running, net = watching(RESPOND, "--mode", "monitor")
+    scan(net, HOST)
+    running.wait_for(lambda: "it is protected by the policy (mes)" in running.said(), "the decision")
+    assert running.status()["quarantine"] == [] and passes(net, HOST, 40_001)
+
+
 def test_what_is_allowed_raises_nothing(sekisho, watching, folder):
     """Why: the alert that everybody ignores is the one that comes every day."""
     running, net = watching(POLICY, "--mode", "enforce")

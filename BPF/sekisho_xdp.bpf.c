@@ -260,7 +260,8 @@ INLINE int leave(__u32 side, struct counts *counts, __u32 length)
 // Whether a frame that was parsed is to or from a device that is cut off.
 PART int is_quarantined(struct work *w, uint32_t count)
 {
-    if (!w || w->headers.cause == CAUSE_TRUNCATED || w->headers.cause == CAUSE_ETHERNET_HEADER)
+    // Of a frame whose addresses were not reached there are none.
+    if (!w)
         return false;
     struct wire f = WIRE(w);
     const struct frame_headers *h = &w->headers;

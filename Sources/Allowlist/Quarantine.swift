@@ -80,7 +80,7 @@ public final class Quarantine: Sendable {
 
 /// The last word on a burst: what is to or from a device that is cut off does not pass.
 ///
-/// - Parameters as of `judgeBurst`.
+/// - Parameters as of `judgeBurst`; there are 14 bytes behind each of `frames`, though they may not be the frame's.
 #if !DEBUG
 @_noLocks @_noAllocation
 #endif
@@ -102,8 +102,8 @@ public func quarantineBurst(
 private func isCutOff(
     _ view: UnsafePointer<QuarantineView>, _ frame: UnsafeRawPointer, _ headers: UnsafePointer<FrameHeaders>, _ rule: UInt32
 ) -> Bool {
-    // Of a frame that is too short, or whose addresses were not reached, nothing may be read.
-    if headers.pointee.cause == .truncated || headers.pointee.cause == .ethernetHeader { return false }
+    // Of a frame whose addresses were not reached there are none, and of one that is too short those 14 bytes are another's that was
+    // there before: at worst it is denied.
     let form = headers.pointee.form
     let sender = frame.loadMAC(6).rawValue, receiver = frame.loadMAC(0).rawValue
     var source = headers.pointee.source, destination = headers.pointee.destination
@@ -123,7 +123,8 @@ private func isCutOff(
         let byMAC = mac != 0 && (mac == sender || mac == receiver)
         let byAddress = hasAddresses && entry.pointee.isIPv6 == isIPv6 && (entry.pointee.address == source || entry.pointee.address == destination)
         guard byMAC || byAddress else { continue }
-        var isException = false
+        // Who may still talk must find, and be found.
+        var isException = entry.pointee.exceptionCount > 0 && (form == .arp || form == .neighbour)
         for k in 0..<entry.pointee.exceptionCount where entry.pointee.exceptions[k] == rule { isException = true }
         if !isException { return true }
     }

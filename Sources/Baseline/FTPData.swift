@@ -42,7 +42,8 @@ struct FTPData: Sendable {
             for (place, one) in conversations.enumerated() {
                 let key = one.key
                 // Passive: the client opens one more, above the well-known ports. Active: the server does, from port 20.
-                guard key.ipProtocol == .tcp, key.service.rawValue >= 1024, Review.risky[key.service.rawValue] == nil, !ServiceCatalogue.isKnown(key.ipProtocol, key.service),
+                // Answered: a scan beside a session is none of its data.
+                guard key.ipProtocol == .tcp, key.service.rawValue >= 1024, one.isAnswered, Review.risky[key.service.rawValue] == nil, !ServiceCatalogue.isKnown(key.ipProtocol, key.service),
                     !services.contains(Service(server: key.server, port: key.service))
                 else { continue }
                 let own = AddressPair(key.client, key.server)

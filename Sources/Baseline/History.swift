@@ -14,6 +14,8 @@ public struct RecordedConversation: Sendable {
     public let intervals: Intervals
     /// In order.
     public var days: [ConversationDay]
+    /// Also where a cut has left later days only, ns since 1970.
+    public let firstSeen: UInt64
 
     public init(row: Int64, key: ConversationKey, orientation: Orientation, intervals: Intervals, days: [ConversationDay]) {
         self.row = row
@@ -21,11 +23,12 @@ public struct RecordedConversation: Sendable {
         self.orientation = orientation
         self.intervals = intervals
         self.days = days
+        firstSeen = days.first?.first ?? 0
     }
 
     public var first: UInt64 { days.first?.first ?? 0 }
     /// - Parameter moment: seconds since 1970.
-    func isSeen(by moment: Int64) -> Bool { moment > 0 && first / 1_000_000_000 <= UInt64(moment) }
+    public func isSeen(by moment: Int64) -> Bool { moment > 0 && firstSeen / 1_000_000_000 <= UInt64(moment) }
     public var last: UInt64 { days.map(\.last).max() ?? 0 }
     public var connections: UInt64 { days.reduce(0) { $0 &+ UInt64($1.connections) } }
     public var answered: UInt64 { days.reduce(0) { $0 &+ UInt64($1.answered) } }
@@ -303,7 +306,9 @@ extension HistoryStore {
                 (type: EtherType(rawValue: UInt16(truncatingIfNeeded: row[0] as Int)), frames: UInt64(bitPattern: row[1] as Int64))
             }
             return History(
-                conversations: conversations.filter { !$0.days.isEmpty }, addresses: addresses, sources: sources, etherTypes: types,
+                conversations: conversations.filter { !$0.days.isEmpty }.map {
+                    RecordedConversation(row: $0.row, key: $0.key, orientation: $0.orientation, intervals: $0.intervals, days: $0.days)
+                }, addresses: addresses, sources: sources, etherTypes: types,
                 decisions: try Self.decisions(db),
                 periods: try Row.fetchAll(db, sql: "SELECT name, first, last FROM period ORDER BY first").map { row in
                     History.Period(name: row[0], first: UInt64(max(0, row[1] as Int64)), last: UInt64(max(0, row[2] as Int64)))

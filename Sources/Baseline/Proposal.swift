@@ -23,6 +23,26 @@ public struct ProposedRule: Sendable {
     public var unobserved = 0
     /// Why a person must look at it; empty: proposed by itself.
     public var reasons: Set<ReviewReason> = []
+
+    /// What it allows and nobody has done, in words; of a range the parts between what was done.
+    public func unobservedPermissions(in history: History) -> [String] {
+        if unobserved == 0 { return [] }
+        let seen = Dictionary(grouping: evidence.map { history.conversations[$0].key }) { AddressPair($0.client, $0.server) }
+        return clients.flatMap { client in
+            servers.flatMap { server -> [String] in
+                let own = seen[AddressPair(client, server)] ?? []
+                return services.flatMap { service -> [String] in
+                    let used = own.filter { $0.ipProtocol == service.ipProtocol }.map(\.service.rawValue).filter { service.contains(service.ipProtocol, Port(rawValue: $0)) }.sorted()
+                    var parts: [ServiceRange] = [], next = Int(service.low.rawValue)
+                    for port in used.map(Int.init) + [Int(service.high.rawValue) + 1] {
+                        if port > next { parts.append(ServiceRange(service.ipProtocol, Port(rawValue: UInt16(next)), Port(rawValue: UInt16(port - 1)))) }
+                        next = port + 1
+                    }
+                    return parts.map { "\(client.written(family)) → \(server.written(family)) \($0.written)" }
+                }
+            }
+        }
+    }
 }
 
 public struct Proposal: Sendable {
@@ -69,15 +89,17 @@ public struct Proposal: Sendable {
         waiting.removeAll { review.ftp.isData($0.0, besides: sessions) }
         accepted.removeAll { !approved.contains($0) && review.ftp.isData($0, besides: sessions) }
         var knowledge = Knowledge(
-            words: words, standIns: StandIns(history), generalized: Self.generalized(history, accepted, budget: budget), ftp: review.ftp)
+            words: words, standIns: StandIns(history), generalized: Self.generalized(history, accepted, budget: budget), ftp: review.ftp,
+            waiting: Set(waiting.map { history.conversations[$0.0].key }), refusedSessions: Set(rejected.flatMap { review.ftp.sessions(of: $0) }))
         var rules = Self.rules(history, accepted, knowledge)
         if includesReview {
             // What nobody has agreed to yet is given to nobody else.
             knowledge.generalized = []
             knowledge.standIns = .none
+            knowledge.waiting = []
             let groups: [[ReviewReason]: [(Int, [ReviewReason])]] = Dictionary(grouping: waiting) { $0.1 }
             for (reasons, group) in groups.sorted(by: { $0.value[0].0 < $1.value[0].0 }) {
-                var more = reasons.contains(.portRange) ? Self.ranges(history, group.map { $0.0 }) : Self.rules(history, group.map { $0.0 }, knowledge)
+                var more = reasons.contains(.portRange) ? Self.ranges(history, group.map { $0.0 }, words) : Self.rules(history, group.map { $0.0 }, knowledge)
                 for i in more.indices { more[i].reasons = Set(reasons) }
                 rules += more
             }
@@ -114,6 +136,14 @@ public struct Proposal: Sendable {
         var standIns: StandIns
         var generalized: Generalized
         var ftp: FTPData
+        /// What waits: it is given by no word about others.
+        var waiting: Set<ConversationKey>
+        /// Sessions of FTP of whose data connections one was rejected.
+        var refusedSessions: Set<Int>
+
+        func hasData(_ place: Int) -> Bool { ftp.hasData(place) && !refusedSessions.contains(place) }
+        func isClosed(_ key: ConversationKey) -> Bool { waiting.contains(key) || words.about(key)?.verdict == .reject }
+        var closesAny: Bool { !waiting.isEmpty || words.hasRejections }
     }
 
     private static func rules(_ history: History, _ places: [Int], _ knowledge: Knowledge) -> [ProposedRule] {
@@ -124,7 +154,7 @@ public struct Proposal: Sendable {
         }
         var sides: [Sides: (services: [ServiceRange], evidence: [Int])] = [:]
         func add(_ lane: Lane, _ block: Block) {
-            let isFTP = lane.service.ipProtocol == .tcp && lane.service.low.rawValue == 21 && block.evidence.contains { knowledge.ftp.hasData($0) }
+            let isFTP = lane.service.ipProtocol == .tcp && lane.service.low.rawValue == 21 && block.evidence.contains { knowledge.hasData($0) }
             let side = Sides(family: lane.family, vlan: lane.vlan, clients: block.clients, servers: block.servers, hasFTPData: isFTP)
             sides[side, default: ([], [])].services.append(lane.service)
             sides[side]!.evidence += block.evidence
@@ -138,22 +168,26 @@ public struct Proposal: Sendable {
                     clients.contains(history.conversations[place].key.client) && servers.contains(history.conversations[place].key.server)
                 }
                 let given = Block(clients: block.clients, servers: block.servers, evidence: rest.filter(isInside))
-                for block in withoutRejected(given, lane, history, knowledge.words) { add(lane, block) }
+                for block in withoutClosed(given, lane, history, knowledge) { add(lane, block) }
                 rest.removeAll(where: isInside)
             }
             // Those who stand in for one another are one until it is known who may ask whom.
             let members = knowledge.standIns.of(lane.service)
             func node(_ address: AddressWords) -> AddressWords { members[address]?.first ?? address }
-            let pairs = rest.map { place in
-                let key = history.conversations[place].key
-                return (pair: AddressPair(node(key.client), node(key.server)), place: Optional(place))
+            func pairs(_ places: [Int]) -> [(pair: AddressPair, place: Int?)] {
+                places.map { place in
+                    let key = history.conversations[place].key
+                    return (AddressPair(node(key.client), node(key.server)), place)
+                }
             }
-            for var block in blocks(pairs) {
+            // Data connections are for those who had some.
+            let (without, with) = (pairs(rest.filter { !knowledge.hasData($0) }), pairs(rest.filter { knowledge.hasData($0) }))
+            for var block in blocks(without) + blocks(with) {
                 if !members.isEmpty {
                     block.clients = Set(block.clients.flatMap { members[$0] ?? [$0] }).sorted()
                     block.servers = Set(block.servers.flatMap { members[$0] ?? [$0] }).sorted()
                 }
-                for block in withoutRejected(block, lane, history, knowledge.words) { add(lane, block) }
+                for block in withoutClosed(block, lane, history, knowledge) { add(lane, block) }
             }
         }
         return sides.map { side, what in
@@ -165,10 +199,10 @@ public struct Proposal: Sendable {
         }.sorted { ($0.evidence.first ?? .max, $0.clients[0], $0.servers[0]) < ($1.evidence.first ?? .max, $1.clients[0], $1.servers[0]) }
     }
 
-    /// What was rejected is in no rule, whatever it is that the rule would have been made for.
-    private static func withoutRejected(_ block: Block, _ lane: Lane, _ history: History, _ words: LastWords) -> [Block] {
+    /// What was rejected, or waits, is in no rule, whatever it is that the rule would have been made for.
+    private static func withoutClosed(_ block: Block, _ lane: Lane, _ history: History, _ knowledge: Knowledge) -> [Block] {
         let isExact = block.evidence.count == block.clients.count * block.servers.count
-        guard !isExact, words.hasRejections else { return [block] }
+        guard !isExact, knowledge.closesAny else { return [block] }
         var pairs: [(pair: AddressPair, place: Int?)] = []
         var seen: [AddressPair: Int] = [:]
         for place in block.evidence { seen[AddressPair(history.conversations[place].key.client, history.conversations[place].key.server)] = place }
@@ -177,25 +211,35 @@ public struct Proposal: Sendable {
                 let key = ConversationKey(
                     client: client, server: server, service: lane.service.low, vlan: lane.vlan, ipProtocol: lane.service.ipProtocol, family: lane.family)
                 let place = seen[AddressPair(client, server)]
-                if place != nil || words.about(key)?.verdict != .reject { pairs.append((AddressPair(client, server), place)) }
+                if place != nil || !knowledge.isClosed(key) { pairs.append((AddressPair(client, server), place)) }
             }
         }
         return pairs.count == block.clients.count * block.servers.count ? [block] : blocks(pairs)
     }
 
-    /// One rule for all the ports between two: from the lowest to the highest.
-    private static func ranges(_ history: History, _ places: [Int]) -> [ProposedRule] {
+    /// One rule for all the ports between two: from the lowest to the highest, but for those that were rejected, and those of remote control.
+    private static func ranges(_ history: History, _ places: [Int], _ words: LastWords) -> [ProposedRule] {
         let pairs = Dictionary(grouping: places) { place in
             let key = history.conversations[place].key
             return ConversationKey(
                 client: key.client, server: key.server, service: Port(rawValue: 0), vlan: key.vlan, ipProtocol: key.ipProtocol, family: key.family)
         }
         return pairs.map { pair, places in
-            let ports = places.map { history.conversations[$0].key.service.rawValue }
-            let range = ServiceRange(pair.ipProtocol, Port(rawValue: ports.min()!), Port(rawValue: ports.max()!))
+            let ports = Set(places.map { history.conversations[$0].key.service.rawValue })
+            var services: [ServiceRange] = [], begin: UInt16?
+            for port in ports.min()!...ports.max()! {
+                var key = pair
+                key.service = Port(rawValue: port)
+                let isOpen = ports.contains(port) || Review.risky[port] == nil && words.about(key)?.verdict != .reject
+                if isOpen { begin = begin ?? port }
+                if let first = begin, !isOpen || port == ports.max()! {
+                    services.append(ServiceRange(pair.ipProtocol, Port(rawValue: first), Port(rawValue: isOpen ? port : port - 1)))
+                    begin = nil
+                }
+            }
             return ProposedRule(
-                id: "", clients: [pair.client], servers: [pair.server], family: pair.family, services: [range], vlan: pair.vlan, evidence: places.sorted(),
-                unobserved: range.count - Set(ports).count)
+                id: "", clients: [pair.client], servers: [pair.server], family: pair.family, services: services, vlan: pair.vlan, evidence: places.sorted(),
+                unobserved: services.reduce(0) { $0 + $1.count } - ports.count)
         }.sorted { $0.evidence[0] < $1.evidence[0] }
     }
 

@@ -105,7 +105,12 @@ extension Proposal {
         if let period = Rhythm(all) { lines.append(period.text) }
         let guesses = all.count { $0.orientation != .seen }
         if guesses > 0 { lines.append("the beginning of \(guesses == all.count ? "none" : "\(guesses) of them") was \(guesses == all.count ? "seen" : "not seen")") }
-        if all.allSatisfy({ $0.isSilent(in: history) }) { lines.append("silent since \(date(last)): take it out if that is over") }
+        let silent = all.filter { $0.isSilent(in: history) }
+        if silent.count == all.count {
+            lines.append("silent since \(date(last)): take it out if that is over")
+        } else if !silent.isEmpty {
+            lines.append("silent: \(silent.count) of them, since \(date(silent.map(\.last).max() ?? 0)): take them out if that is over; baseline shows which")
+        }
         if rule.unobserved > 0 { lines.append("unobserved: \(rule.unobserved) of the permissions it gives were never used\(standIns(rule, history))") }
         return lines
     }
@@ -119,7 +124,9 @@ extension Proposal {
                 }
         }
         if said.isEmpty { return "" }
-        return "; by decision " + said.map { one in "\(one.id) (\(one.who): \(one.why))" }.joined(separator: ", ").filter { !$0.isNewline }
+        return "; by decision " + said.map { one in "\(one.id) (\(one.who): \(one.why))" }.joined(separator: ", ").filter { one in
+            !one.unicodeScalars.contains { $0.properties.generalCategory == .control || $0.properties.generalCategory == .lineSeparator }
+        }
     }
 
     static func quoted(_ text: String) -> String {

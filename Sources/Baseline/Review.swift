@@ -85,6 +85,19 @@ public struct Review: Sendable {
     /// A device is new if it was first seen in the last so many days of at least three times as many.
     private static let newDays: UInt64 = 2
 
+    /// Of a part of a history, by all that is known: who scanned last week does not become honest by a look at this one.
+    public init(_ part: History, within whole: History) {
+        let (own, all) = (Review(part), Review(whole))
+        let places = Dictionary(uniqueKeysWithValues: whole.conversations.enumerated().map { ($0.element.row, $0.offset) })
+        reasons = zip(part.conversations, own.reasons).map { one, reasons in
+            guard let place = places[one.row] else { return reasons }
+            // What is too little of it in the part need not be in the whole.
+            return Array(Set(reasons.filter { $0 != .newDevice }).union(all.reasons[place].filter { $0 != .unanswered && $0 != .refused || reasons.contains($0) })).sorted()
+        }
+        scanners = all.scanners
+        ftp = own.ftp
+    }
+
     public init(_ history: History) {
         let conversations = history.conversations
         let first = UInt64(max(0, history.hours.first ?? 0)) &* 3_600_000_000_000

@@ -119,6 +119,7 @@ public final class Daemon: @unchecked Sendable {
     private let state = NSLock()
     private let applying = NSLock()
     private let started = ContinuousClock().now
+    private let startedAt = Date()
     private var bridge: Bridge?
     private var live: LoadedPolicy?
     private var version: UInt64 = 0
@@ -151,6 +152,7 @@ public final class Daemon: @unchecked Sendable {
     private var hasMadeWay = false
     private var watch: Watch?
     private let responses = DispatchQueue(label: "sekisho-respond")
+    private let keeping = DispatchQueue(label: "sekisho-quarantine")
     /// What was done about alerts, by number: devices by name. Used on `responses` only.
     private var answered: [Int64: Set<String>] = [:]
     /// What was said of records that were lost, and when something may be said again, in seconds since the start.
@@ -185,6 +187,8 @@ public final class Daemon: @unchecked Sendable {
         defer {
             recording?.finish()
             watch?.finish()
+            // What the last records raised.
+            responses.sync {}
             audit?.finish()
         }
         try state.withLock { try quarantines.read(now: Int64(Date().timeIntervalSince1970)) }
@@ -215,6 +219,13 @@ public final class Daemon: @unchecked Sendable {
         if listener == nil { listener = try ControlListener(configuration.controlSocket, group: configuration.controlGroup) }
         if bridge.hasTakenOver { log.info("took over the wire from the bridge before") }
         for note in bridge.preparationNotes { log.info("port prepared: \(note)") }
+        if isReplacing {
+            // What was ordered of the other one until it made way.
+            try state.withLock {
+                try quarantines.read(now: Int64(Date().timeIntervalSince1970))
+                bridge.begin(with: quarantines.compiled(ruleNames: first.ruleNames))
+            }
+        }
         try bridge.start()
         state.withLock { self.watch = watch }
         reportFailures(of: bridge, since: "before this start")
@@ -249,7 +260,7 @@ public final class Daemon: @unchecked Sendable {
             log.info("nothing is recorded, and nothing raises an alert: that needs --state DIR")
         }
         for warning in recordingWarnings(policy.document) { log.warning("\(warning)") }
-        for order in state.withLock({ quarantines.orders }) { log.warning("\(order.what) is still in quarantine, until \(order.end)") }
+        for order in state.withLock({ quarantines.orders }) { log.warning("\(order.device) is still in quarantine, until \(order.end)") }
         if let audit { noteStart(audit, policy, version: firstVersion, isAsBefore: isAsBefore, starter) }
         try Privileges.drop()
         ServiceManager.say("READY=1")
@@ -707,28 +718,52 @@ public final class Daemon: @unchecked Sendable {
 
     // MARK: - Quarantine
 
-    /// Puts what was ordered in force at once, then writes it down.
+    /// Puts what was ordered in force at once, then has it written down.
     ///
     /// - Parameter change: of the orders; says who was let go.
     private func changeQuarantine(_ change: (inout Quarantines) throws(ControlFailure) -> [QuarantineOrder]) throws -> QuarantineReport {
         let begin = ContinuousClock().now
         // One at a time, also with `apply`: the exceptions are numbers of the table in use.
-        return try state.withLock {
+        var (report, isKept) = try state.withLock {
             guard let bridge else { throw ControlFailure("the bridge is stopping") }
             var new = quarantines
             let released = try change(&new)
             quarantines = new
             let waited = begin.duration(to: ContinuousClock().now).milliseconds * 1000
             let took = bridge.publish(new.compiled(ruleNames: ruleNames)).map { waited + $0 }
-            // In force it stays, whatever the disk says.
-            var warning: String?
-            do throws(ControlFailure) { try new.write() } catch {
-                warning = "\(error); a restart would end it"
-                log.error("quarantine: \(error); a restart would end it")
-            }
-            return QuarantineReport(
-                orders: new.orders, released: released, inForceUs: took.map { ($0 * 10).rounded() / 10 },
-                unknownExceptions: Set(new.orders.flatMap(\.exceptions)).subtracting(ruleNames).sorted(), warning: warning)
+            return (
+                QuarantineReport(
+                    orders: new.orders, released: released, inForceUs: took.map { ($0 * 10).rounded() / 10 },
+                    unknownExceptions: Set(new.orders.flatMap(\.exceptions)).subtracting(ruleNames).sorted(), warning: nil), new.isKept
+            )
+        }
+        // A disk that hangs must not hold up anything else.
+        if isKept, let problem = keepQuarantine() { report.warning = "\(problem); until it is written, a restart would bring back what was before" }
+        return report
+    }
+
+    /// Writes the orders as they are now, again every second until it can be done.
+    ///
+    /// - Returns: why it has not been done yet; nil: it has.
+    private func keepQuarantine() -> String? {
+        let done = DispatchSemaphore(value: 0)
+        nonisolated(unsafe) var problem: String?
+        keeping.async { [self] in
+            problem = writeQuarantine(isFirst: true)
+            done.signal()
+        }
+        return done.wait(timeout: .now() + settlingTime) == .success ? problem : "the disk is slow"
+    }
+
+    private func writeQuarantine(isFirst: Bool) -> String? {
+        do throws(ControlFailure) {
+            try state.withLock { quarantines }.write()
+            if !isFirst { log.info("quarantine: written down") }
+            return nil
+        } catch {
+            if isFirst { log.error("quarantine: \(error); tried again every second") }
+            keeping.asyncAfter(deadline: .now() + 1) { [weak self] in _ = self?.writeQuarantine(isFirst: false) }
+            return "\(error)"
         }
     }
 
@@ -741,42 +776,45 @@ public final class Daemon: @unchecked Sendable {
             return (live.document, self.identities)
         }
         let device = try request.command == .isolate ? nil : MeantDevice(request.device ?? "", document, identities)
-        if let device, request.force != true, let reason = document.protection(of: device.addresses) {
+        if let device, request.force != true, let reason = device.protection(by: document) {
             throw ControlFailure("\(device.name) is protected by the policy (\(reason))\n  → --force, if the tool may lose its host")
         }
         return try quarantine(device, seconds: seconds, exceptions: request.exceptions ?? [], why: why, origin)
     }
 
     /// - Parameter device: nil: everything.
-    private func quarantine(_ device: MeantDevice?, seconds: Int64, exceptions: [String], why: String, _ origin: Origin) throws -> QuarantineReport {
+    private func quarantine(
+        _ device: MeantDevice?, seconds: Int64, exceptions: [String], why: String, automatic: Bool = false, _ origin: Origin
+    ) throws -> QuarantineReport {
         let now = Int64(Date().timeIntervalSince1970)
         let order = QuarantineOrder(
-            device: device?.name, addresses: device?.addresses ?? [], macs: device?.macs ?? [], exceptions: exceptions, since: now, until: now + seconds,
-            who: origin.who, why: why)
+            device: device?.name ?? "everything", isIsland: device == nil, addresses: device?.addresses ?? [], macs: device?.macs ?? [], exceptions: exceptions,
+            since: now, until: now + seconds, who: origin.who, why: why)
         let report = try changeQuarantine { (all) throws(ControlFailure) in
-            try all.add(order)
+            try all.add(order, automatic: automatic)
             return []
         }
         let force = report.inForceUs.map { "\($0) µs" }
-        log.warning("quarantine: \(order.what) is cut off by \(order.who) until \(order.end): \(why); in force after \(force ?? "a worker's delay")")
+        log.warning("quarantine: \(order.device) is cut off by \(order.who) until \(order.end): \(why); in force after \(force ?? "a worker's delay")")
         var fields = origin.fields
         fields["until"] = order.end
         fields["in_force_after"] = force
         fields["addresses"] = (order.addresses + order.macs).joined(separator: " ")
         fields["exceptions"] = order.exceptions.isEmpty ? nil : order.exceptions.joined(separator: " ")
-        audit?.add(device == nil ? .isolate : .quarantine, "\(order.what) is cut off until \(order.end)", who: order.who, fields)
+        audit?.add(device == nil ? .isolate : .quarantine, "\(order.device) is cut off until \(order.end)", who: order.who, fields)
         return report
     }
 
     private func release(_ device: String?, _ origin: Origin) throws -> QuarantineReport {
+        let meant = state.withLock { live.map { ($0.document, identities) } }.flatMap { document, identities in
+            device.flatMap { try? MeantDevice($0, document, identities) }
+        }
         let report = try changeQuarantine { all in
-            all.remove { order in
-                device.map { [order.device, order.device == nil ? "everything" : nil].contains($0) || order.addresses.contains($0) || order.macs.contains($0) } ?? true
-            }
+            all.remove { order in device == nil || order.device == device || !order.isIsland && meant?.isMeant(by: order) ?? false }
         }
         for order in report.released {
-            log.warning("quarantine: \(order.what) is released by \(origin.who)")
-            audit?.add(.release, "\(order.what) is released", who: origin.who, origin.fields)
+            log.warning("quarantine: \(order.device) is released by \(origin.who)")
+            audit?.add(.release, "\(order.device) is released", who: origin.who, origin.fields)
         }
         return report
     }
@@ -792,19 +830,29 @@ public final class Daemon: @unchecked Sendable {
             return
         }
         guard let (document, identities) = state.withLock({ live.map { ($0.document, self.identities) } }),
-            alert.behaviours.contains(where: { document.response.quarantines.contains($0.kind.rawValue) })
+            alert.behaviours.contains(where: { document.response.quarantines.contains($0.kind.rawValue) }),
+            // What a process before had to do with is not begun anew: a person may have decided meanwhile.
+            alert.begin >= startedAt
         else { return }
         // Whose addresses are forged must not pay for it: of a forger only the network card is known.
         let isForger = alert.behaviours.contains { $0.kind == .spoofing || $0.kind == .wrongSide }
         for device in ([alert.device].compactMap(\.self) + alert.others) where !device.isMany {
-            let target = MeantDevice(device, isForger: isForger)
-            guard !target.name.isEmpty, answered[alert.id, default: []].insert(target.name).inserted else { continue }
-            if let protection = target.protection(by: document, identities) {
+            let target = MeantDevice(device, isForger: isForger, identities)
+            guard !target.name.isEmpty, !answered[alert.id, default: []].contains(target.name) else { continue }
+            answered[alert.id, default: []].insert(target.name)
+            // A person's word stands, and an order that holds needs no other.
+            if state.withLock({ quarantines.orders.contains { target.isMeant(by: $0) } }) { continue }
+            if let protection = target.protection(by: document) {
                 log.warning("alert \(alert.id): \(target.name) is not cut off: it is protected by the policy (\(protection))")
                 continue
             }
-            let origin = Origin(who: AuditEvent.bridge, fields: ["via": "alert", "alert": "\(alert.id)", "why": "alert \(alert.id): \(alert.kind.text)"])
-            do { _ = try quarantine(target, seconds: document.response.seconds, exceptions: [], why: "alert \(alert.id): \(alert.kind.text)", origin) } catch {
+            let why = "alert \(alert.id): \(alert.kind.text)"
+            let origin = Origin(who: AuditEvent.bridge, fields: ["via": "alert", "alert": "\(alert.id)", "why": why])
+            do {
+                _ = try quarantine(target, seconds: document.response.seconds, exceptions: [], why: why, automatic: true, origin)
+            } catch {
+                // Perhaps there is room the next time.
+                answered[alert.id]?.remove(target.name)
                 log.error("alert \(alert.id): \(target.name) is not cut off: \(error)")
             }
         }
@@ -817,8 +865,8 @@ public final class Daemon: @unchecked Sendable {
         do {
             let report = try changeQuarantine { all in all.remove { $0.until <= now } }
             for order in report.released {
-                log.warning("quarantine: the time of \(order.what) is over; it is released")
-                audit?.add(.release, "\(order.what) is released: its time is over", who: AuditEvent.bridge)
+                log.warning("quarantine: the time of \(order.device) is over; it is released")
+                audit?.add(.release, "\(order.device) is released: its time is over", who: AuditEvent.bridge)
             }
         } catch { log.error("quarantine: \(error)") }
     }

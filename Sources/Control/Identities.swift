@@ -29,6 +29,8 @@ struct Identities {
 
     private var known: [Key: (mac: MACAddress, side: Side)] = [:]
     private var sides: [MACAddress: Side] = [:]
+    /// The first addresses that each MAC address used or claimed. What came first stays: an address is claimed by one frame.
+    private var uses: [MACAddress: [Key]] = [:]
     private(set) var changes: [Change] = []
     /// Addresses that there was no room for.
     private(set) var forgotten: UInt64 = 0
@@ -36,19 +38,22 @@ struct Identities {
 
     /// The floor of design.md is 16k address bindings; an attacker may send any number of addresses.
     private static let most = 65_536
+    private static let mostUses = 8
     /// Changes that are kept, the latest ones.
     private static let mostChanges = 256
 
     var count: Int { known.count }
 
-    /// The MAC address that uses this address; nil: none, or one that many use, as a router's.
+    /// The MAC address that uses this address; nil: none, or one that other addresses have too: a router's, or somebody else's that was claimed.
     func owner(of address: AddressWords, _ family: IPFamily) -> MACAddress? {
         guard let mac = known[Key(address: address, family: family == .ipv4 ? 4 : 6)]?.mac else { return nil }
-        return known.values.lazy.filter { $0.mac == mac }.prefix(Self.mostOfOne + 1).count > Self.mostOfOne ? nil : mac
+        return others(with: mac, than: [address]) ? nil : mac
     }
 
-    /// Whoever has more addresses stands for others.
-    private static let mostOfOne = 4
+    /// Whether somebody else is known to use it. Link-local addresses say nothing: every card has one.
+    func others(with mac: MACAddress, than addresses: [AddressWords]) -> Bool {
+        (uses[mac] ?? []).contains { !addresses.contains($0.address) && !($0.family == 6 && $0.address.high >> 54 == 0x3FA) }
+    }
 
     /// - Returns: what is new, for the log; the same thing again is only counted.
     mutating func note(_ sighting: Sighting, at now: Date = Date()) -> Change? {
@@ -61,6 +66,8 @@ struct Identities {
                 isClaim: sighting.isClaim))
         }
         defer { if sides.count < Self.most { sides[sighting.mac] = sighting.side } }
+        let used = uses[sighting.mac] ?? []
+        if used.count < Self.mostUses, !used.contains(key), !used.isEmpty || uses.count < Self.most { uses[sighting.mac] = used + [key] }
         guard let before = known[key] else {
             guard known.count < Self.most else {
                 forgotten += 1

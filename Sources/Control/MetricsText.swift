@@ -45,8 +45,8 @@ extension StatusReport {
             text.add("flows_refused_total", .counter, "Flows that found no room.", [([:], Double(flows.refused))])
         }
         text.add("address_changes_total", .counter, "Addresses that changed hands, or that somebody forged.", [([:], Double(identities.changes))])
-        text.add("quarantined_devices", .gauge, "Devices that are cut off.", [([:], Double(quarantine.count { $0.device != nil }))])
-        text.add("isolated", .gauge, "1: nothing crosses.", [([:], quarantine.contains { $0.device == nil } ? 1 : 0)])
+        text.add("quarantined_devices", .gauge, "Devices that are cut off.", [([:], Double(quarantine.count { !$0.isIsland }))])
+        text.add("isolated", .gauge, "1: nothing crosses.", [([:], quarantine.contains(where: \.isIsland) ? 1 : 0)])
         if let recording {
             text.add("recording_lost_frames_total", .counter, "Frames that are not in the history.", [([:], Double(recording.lostFrames))])
             text.add("recording_failing", .gauge, "1: the history cannot be written.", [([:], recording.error == nil ? 0 : 1)])

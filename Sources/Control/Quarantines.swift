@@ -9,8 +9,10 @@ import Policy
 
 /// An order to cut off.
 public struct QuarantineOrder: Codable, Sendable, Equatable {
-    /// As it was named; nil: everything, the bridge is an island.
-    public var device: String?
+    /// As it was named; of an island "everything".
+    public var device: String
+    /// Nothing crosses.
+    public var isIsland: Bool
     public var addresses: [String]
     public var macs: [String]
     /// Ids of rules that still hold for it.
@@ -21,7 +23,11 @@ public struct QuarantineOrder: Codable, Sendable, Equatable {
     public var who: String
     public var why: String
 
-    public var what: String { device ?? "everything" }
+    /// Its addresses can be read, and it has some.
+    var isWhole: Bool {
+        addresses.allSatisfy { AddressPrefix.host($0) != nil } && macs.allSatisfy { MACAddress(written: $0) != nil } && isIsland == (addresses.isEmpty && macs.isEmpty)
+    }
+
     var end: String { Date(timeIntervalSince1970: Double(until)).formatted(.iso8601) }
 }
 
@@ -51,16 +57,21 @@ struct Quarantines {
     /// Reads what a process before left, if anything.
     mutating func read(now: Int64) throws(ControlFailure) {
         guard let file, FileManager.default.fileExists(atPath: file) else { return }
-        do {
-            orders = try MachineFormat.decoder().decode([QuarantineOrder].self, from: Data(contentsOf: URL(fileURLWithPath: file)))
-        } catch {
+        let data: Data
+        do { data = try Data(contentsOf: URL(fileURLWithPath: file)) } catch {
+            throw ControlFailure("reading the devices in quarantine from \(file): \(error.localizedDescription)")
+        }
+        guard let read = try? MachineFormat.decoder().decode([QuarantineOrder].self, from: data), read.allSatisfy(\.isWhole),
+            Self.devices(read, ruleNames: [:]).count <= Quarantine.capacity
+        else {
             throw ControlFailure(
                 "reading the devices in quarantine from \(file): it is damaged\n  → remove it, and quarantine again whoever must not be let go")
         }
+        orders = read
         orders.removeAll { $0.until <= now }
     }
 
-    /// All at once, or not at all.
+    /// All at once, or not at all. May take as long as the disk does.
     func write() throws(ControlFailure) {
         guard let file else { return }
         do {
@@ -70,12 +81,17 @@ struct Quarantines {
         }
     }
 
+    var isKept: Bool { file != nil }
+
+    /// Places that are left to people: alerts may not use them up.
+    static let kept = 24
+
     /// The same device again replaces what was said of it.
-    mutating func add(_ order: QuarantineOrder) throws(ControlFailure) {
+    mutating func add(_ order: QuarantineOrder, automatic: Bool = false) throws(ControlFailure) {
         var new = orders.filter { $0.device != order.device } + [order]
-        new.sort { ($0.since, $0.what) < ($1.since, $1.what) }
-        guard Self.devices(new, ruleNames: [:]).count <= Quarantine.capacity else {
-            throw ControlFailure("\(order.what): \(Quarantine.capacity) addresses are the most that can be cut off at once\n  → isolate the bridge: sekisho isolate")
+        new.sort { ($0.since, $0.device) < ($1.since, $1.device) }
+        guard Self.devices(new, ruleNames: [:]).count <= Quarantine.capacity - (automatic ? Self.kept : 0) else {
+            throw ControlFailure("\(order.device): \(Quarantine.capacity) addresses are the most that can be cut off at once\n  → isolate the bridge: sekisho isolate")
         }
         orders = new
     }
@@ -89,12 +105,12 @@ struct Quarantines {
     /// - Parameter ruleNames: of the table that it stands before.
     func compiled(ruleNames: [String]) -> Quarantine {
         let numbers = Dictionary(ruleNames.enumerated().map { ($0.element, UInt32($0.offset)) }, uniquingKeysWith: { first, _ in first })
-        return Quarantine(devices: Self.devices(orders, ruleNames: numbers), isIsland: orders.contains { $0.device == nil })
+        return Quarantine(devices: Self.devices(orders, ruleNames: numbers), isIsland: orders.contains(where: \.isIsland))
     }
 
     /// One for each address, the first MAC addresses along with them: each costs a comparison.
     private static func devices(_ orders: [QuarantineOrder], ruleNames: [String: UInt32]) -> [QuarantinedDevice] {
-        orders.filter { $0.device != nil }.flatMap { order -> [QuarantinedDevice] in
+        orders.filter { !$0.isIsland }.flatMap { order -> [QuarantinedDevice] in
             let addresses = order.addresses.compactMap { AddressPrefix.host($0) }
             let macs = order.macs.compactMap { MACAddress(written: $0) }
             let exceptions = order.exceptions.compactMap { ruleNames[$0] }
@@ -134,31 +150,41 @@ struct MeantDevice {
         self.init(name: device.name, addresses: device.addresses, known: device.macs, document, identities)
     }
 
-    /// With the MAC addresses that use these addresses now: who is cut off must not come back under another address. But not with one
-    /// that a protected device uses.
+    /// With the MAC addresses that use these addresses now: who is cut off must not come back under another address. But with none that
+    /// the policy, or what was seen, gives to somebody else: one forged frame is enough to claim an address.
     private init(name: String, addresses: [AddressPrefix], known: [MACAddress], _ document: PolicyDocument, _ identities: Identities) {
-        let spared = Set(document.protected.flatMap(\.addresses).filter { $0.isHost && !addresses.contains($0) }.compactMap { identities.owner(of: $0.words, $0.family) })
-        let seen = addresses.compactMap { identities.owner(of: $0.words, $0.family) }.filter { !spared.contains($0) }
+        let bound = Set(document.devices.filter { device in !device.addresses.contains { addresses.contains($0) } }.flatMap(\.macs))
+        let seen = addresses.compactMap { identities.owner(of: $0.words, $0.family) }.filter { !bound.contains($0) }
         self.init(
             name: name, addresses: addresses.map { $0.words.written($0.family) }, macs: Set(known + seen).map(\.written).sorted())
     }
 
     private init(name: String, addresses: [String], macs: [String]) { (self.name, self.addresses, self.macs) = (name, addresses, macs) }
 
-    /// Whom an alert is about. Of a forger only the MAC address: what he forged is another's.
-    init(_ device: AlertDevice, isForger: Bool) {
-        let addresses = isForger ? [] : [device.address].compactMap(\.self), macs = [device.mac].compactMap(\.self)
+    /// Whom an alert is about. Of a forger only the MAC address: what he forged is another's. Of others the MAC address only if nobody
+    /// else has it, as behind a router.
+    init(_ device: AlertDevice, isForger: Bool, _ identities: Identities) {
+        let addresses = isForger ? [] : [device.address].compactMap(\.self)
+        let words = addresses.compactMap { AddressPrefix.host($0)?.words }
+        let macs = [device.mac].compactMap(\.self).filter { mac in
+            isForger || MACAddress(written: mac).map { !identities.others(with: $0, than: words) } ?? false
+        }
         self.init(name: addresses.first ?? macs.first ?? "", addresses: addresses, macs: macs)
     }
 
-    /// Under which name it is protected; nil: it is not. Also by a MAC address that a protected device has, or uses.
-    func protection(by document: PolicyDocument, _ identities: Identities) -> String? {
+    /// Under which name it is protected; nil: it is not. By a MAC address only if the policy binds it: whoever forges a protected
+    /// address must not be protected by that.
+    func protection(by document: PolicyDocument) -> String? {
         if let name = document.protection(of: addresses) { return name }
         return document.protected.first { group in
-            let hosts = group.addresses.filter(\.isHost)
-            let used = hosts.compactMap { identities.owner(of: $0.words, $0.family) }
-            let bound = document.devices.filter { device in device.addresses.contains { one in group.addresses.contains { $0.contains(one) } } }.flatMap(\.macs)
-            return (used + bound).contains { macs.contains($0.written) }
+            document.devices.contains { device in
+                device.addresses.contains { one in group.addresses.contains { $0.contains(one) } } && device.macs.contains { macs.contains($0.written) }
+            }
         }?.name
+    }
+
+    /// Whether an order is about it, under whatever name.
+    func isMeant(by order: QuarantineOrder) -> Bool {
+        order.device == name || !Set(order.addresses).isDisjoint(with: addresses) || !Set(order.macs).isDisjoint(with: macs)
     }
 }

@@ -132,7 +132,14 @@ public final class Bridge {
     }
 
     /// What the first publication is made of.
-    private let first: (table: CompiledTable, ruleNames: [String], quarantine: Quarantine)
+    private var first: (table: CompiledTable, ruleNames: [String], quarantine: Quarantine)
+
+    /// Before `start`: another quarantine than that of `init`.
+    public func begin(with quarantine: Quarantine) {
+        first.quarantine = quarantine
+        program.setQuarantine(quarantine)
+        program.settleQuarantine()
+    }
 
     /// Puts the program in the place of the one that a bridge before left on both ports. If that cannot be, the other stays.
     private static func takeOver(_ program: XDPProgram, _ remains: BridgeRemains, _ ports: [NetworkPort]) throws(DatapathError) -> Bool {

@@ -18,10 +18,12 @@ struct BaselineCommand: ParsableCommand {
             "Write one HTML file for the browser: who talks to whom, how complete it is, what waits for a person and how to decide.", valueName: "file"))
     var html: String?
     @Option(help: ArgumentHelp("What the proposed rule of this id rests on, to the last number.", valueName: "rule")) var why: String?
+    @Option(help: "With --why: as 'sekisho propose' was given it.") var budget = 0
     @Flag(help: "Show it again every ten seconds, until Ctrl-C.") var watch = false
     @Flag(help: "Print JSON.") var json = false
 
     func validate() throws {
+        if budget < 0 || budget > 0 && why == nil { throw ValidationError("--budget is a number of permissions, 0 or more, and goes with --why") }
         if watch, json || why != nil || html != nil { throw ValidationError("--watch is for people, and for everything") }
         if why != nil, device != nil { throw ValidationError("--why and --device exclude each other") }
         if why != nil, html != nil { throw ValidationError("--why and --html exclude each other") }
@@ -71,14 +73,16 @@ struct BaselineCommand: ParsableCommand {
         var complete: Complete
         var devices: [Device]
         var conversations: [Conversation]
+        /// With --why: what the rule allows and nobody has done.
+        var never_used: [String]?
     }
 
     func run() throws {
         if let html { try OutputFile.check(html) }
         repeat {
-            let history = try options.history()
+            let (history, review) = try options.history()
             if watch { Output.clearScreen() }
-            try show(history)
+            try show(history, review)
             if watch {
                 try Output.finish()
                 sleep(10)
@@ -86,8 +90,7 @@ struct BaselineCommand: ParsableCommand {
         } while watch
     }
 
-    private func show(_ history: History) throws {
-        let review = Review(history)
+    private func show(_ history: History, _ review: Review) throws {
         if let why { return try explain(why, history, review) }
         let address = try device.map { text in
             guard let prefix = WrittenAddress.network(text), prefix.isHost else {
@@ -124,7 +127,7 @@ struct BaselineCommand: ParsableCommand {
 
     /// A rule's evidence: conversations, and of each the days.
     private func explain(_ id: String, _ history: History, _ review: Review) throws {
-        let proposal = Proposal(history, review, includesReview: true)
+        let proposal = Proposal(history, review, includesReview: true, budget: budget)
         guard let rule = proposal.rules.first(where: { $0.id == id }) else {
             let near = proposal.rules.map(\.id).filter { $0.contains(id) }.prefix(5)
             Output.error(
@@ -133,8 +136,11 @@ struct BaselineCommand: ParsableCommand {
             throw Exit.failed
         }
         let conversations = rule.evidence.map { history.conversations[$0] }
+        let unobserved = rule.unobservedPermissions(in: history)
         if json {
-            return try Output.json(report(history, review, rule.evidence, Completeness(conversations, Completeness.ObservedTime(history.hours))))
+            var report = report(history, review, rule.evidence, Completeness(conversations, Completeness.ObservedTime(history.hours)))
+            report.never_used = unobserved
+            return try Output.json(report)
         }
         let count = conversations.reduce(0) { $0 + $1.connections }
         print("\(id): \(conversations.count) conversation\(conversations.count == 1 ? "" : "s"), \(Output.grouped(count)) connections\(rule.reasons.isEmpty ? "" : "; waits for a person: " + rule.reasons.sorted().map(\.text).joined(separator: "; "))")
@@ -152,6 +158,11 @@ struct BaselineCommand: ParsableCommand {
                             Output.grouped(UInt64(day.denied)),
                         ]
                     }, header: ["day (UTC)", "hours 0–23", "connections", "answered", "refused", "frames out", "in", "denied"], numbers: [2, 3, 4, 5, 6, 7]))
+        }
+        if !unobserved.isEmpty {
+            print("\nallowed, and never used:")
+            for one in unobserved.prefix(100) { print("  \(one)") }
+            if unobserved.count > 100 { print("  … and \(unobserved.count - 100) more: --json has them all") }
         }
     }
 
@@ -185,7 +196,8 @@ struct BaselineCommand: ParsableCommand {
 
     private func show(_ history: History, _ review: Review, _ chosen: [Int], _ complete: Completeness) {
         let devices = history.byDevice(chosen)
-        let waiting = chosen.filter { !review.reasons[$0].isEmpty }
+        // Data connections of FTP come with their session.
+        let places = Set(Proposal(history, review).waiting.map(\.conversation)), waiting = chosen.filter { places.contains($0) }
         print(
             "\(Output.grouped(UInt64(chosen.count))) conversations between \(Output.grouped(UInt64(devices.count))) devices, "
                 + "\(waiting.count == 0 ? "none" : Output.grouped(UInt64(waiting.count))) of them for a person to look at")
@@ -210,7 +222,7 @@ struct BaselineCommand: ParsableCommand {
                 one.key.client.written(one.key.family), one.key.server.written(one.key.family),
                 one.key.range.written + (one.key.vlan == .untagged ? "" : " vlan \(one.key.vlan.rawValue)"),
                 Output.grouped(one.connections), Output.grouped(one.frames), one.denied == 0 ? "" : Output.grouped(one.denied), String(one.days.count), period,
-                (review.reasons[place].map(\.name) + (one.isSilent(in: history) ? ["silent since \(Output.day(one.days.last?.day ?? 0))"] : []))
+                ((review.isFileTransfer(place) && !places.contains(place) ? ["data of FTP"] : review.reasons[place].map(\.name)) + (one.isSilent(in: history) ? ["silent since \(Output.day(one.days.last?.day ?? 0))"] : []))
                     .joined(separator: ", "),
             ]
         }

@@ -41,7 +41,8 @@ struct DecideOptions: ParsableArguments {
         do throws(HistoryError) {
             let store = try HistoryStore(directory: state, mayMake: false)
             let history = try store.read().forgetting()
-            let covered = history.conversations.filter { one in decisions.contains { $0.covers(one.key) } }
+            // What will be seen only after now, by its clock, is not meant.
+            let covered = history.conversations.filter { one in decisions.contains { $0.covers(one.key) && ($0.verdict != .approve || one.isSeen(by: $0.at)) } }
             // A refusal may come before anybody tries; an approval of what nobody has seen is a rule that a person should write.
             guard verdict == .reject || !covered.isEmpty else {
                 throw HistoryError(
@@ -84,7 +85,7 @@ struct Alike: ParsableCommand {
         abstract: "Say that devices stand in for one another: a host and its standby, laptops, tools of a kind.",
         discussion: """
             What one of them may do by the next proposal, every one may, and the same for what may be done to them; with --service, for that service. \
-            Of a network those addresses are meant that were seen. What was rejected stays so. 'sekisho decisions' takes it back.
+            Of a network those addresses are meant that a proposal has now; whoever comes later is not. What was rejected stays so. 'sekisho decisions' takes it back.
             """)
     @Argument(help: ArgumentHelp("Addresses or networks.", valueName: "address")) var members: [String]
     @Option(help: "State directory.") var state: String
@@ -93,30 +94,39 @@ struct Alike: ParsableCommand {
 
     func run() throws {
         let prefixes = try members.map { try ConversationOptions.prefix($0, "address")! }
-        guard Set(prefixes.map(\.family)).count == 1, prefixes.count > 1 || !prefixes[0].isHost else {
-            throw ValidationError("give at least two addresses, or a network, of one family")
+        guard Set(prefixes.map(\.family)).count == 1 else { throw ValidationError("give addresses of one family") }
+        if let wrong = prefixes.first(where: { $0.isHost && ($0.words == .zero || $0.words.isGroup($0.family)) }) {
+            throw ValidationError("\(wrong.written) is no device's address")
         }
         let ranges = try ConversationOptions.services(service)
         do throws(HistoryError) {
             let store = try HistoryStore(directory: state, mayMake: false)
             var history = try store.read().forgetting()
-            func given() -> (permissions: Int, rules: Int) {
-                let proposal = Proposal(history, Review(history))
-                return (proposal.rules.reduce(0) { $0 + $1.unobserved }, proposal.rules.count)
+            func proposal() -> Proposal { Proposal(history, Review(history)) }
+            func given(_ proposal: Proposal) -> Int { proposal.rules.reduce(0) { $0 + $1.unobserved } }
+            let before = proposal()
+            // Whoever comes later, or waits for a person, is not meant by a network.
+            let all = Set(prefixes.filter(\.isHost) + before.devices.filter { one in
+                prefixes.contains { !$0.isHost && $0.family == one.family && $0.contains(one.address) } && !one.address.isGroup(one.family)
+            }.map { AddressPrefix(family: $0.family, words: $0.address, length: $0.family.bits) }).sorted { $0.words < $1.words }
+            guard all.count > 1 else {
+                throw HistoryError(
+                    text: "\(all.count == 0 ? "nobody" : "only \(all[0].written)") is meant, of those that a proposal has\n  → give at least two addresses, or a network in which there are some")
             }
-            let before = given()
             for range in ranges {
                 let decision = Decision(
-                    at: Int64(Date().timeIntervalSince1970), who: reason.person, why: reason.why, verdict: .alike, service: range, members: prefixes)
+                    at: Int64(Date().timeIntervalSince1970), who: reason.person, why: reason.why, verdict: .alike, service: range, members: all)
                 let id = try store.add(decision)
                 history.decisions.append(decision)
                 try decision.note(id, covers: nil, reason, state: state)
                 print("decision \(id): they stand in for one another, by \(decision.who)")
             }
-            let after = given()
+            let after = proposal()
+            for one in all.prefix(40) { print("  \(one.written)") }
+            if all.count > 40 { print("  … and \(all.count - 40) more; sekisho decisions has them all") }
             print(
-                "  a proposal has \(Output.grouped(UInt64(after.rules))) rules then (\(Output.grouped(UInt64(before.rules))) before), and gives "
-                    + "\(Output.grouped(UInt64(after.permissions))) permissions that nobody has used (\(Output.grouped(UInt64(before.permissions))) before)")
+                "  a proposal has \(Output.grouped(UInt64(after.rules.count))) rules then (\(Output.grouped(UInt64(before.rules.count))) before), and gives "
+                    + "\(Output.grouped(UInt64(given(after)))) permissions that nobody has used (\(Output.grouped(UInt64(given(before)))) before)")
         } catch { throw HistoryOptions.failed(error) }
     }
 }

@@ -262,10 +262,10 @@ extension Diff {
 
     private func compareWithHistory(_ state: String) throws -> Bool {
         let document = try PolicyFile(policies[0]).document()
-        let history = try times.history(state)
+        let (history, review) = try times.history(state)
         let use: PolicyUse
         do throws(TableError) {
-            use = try PolicyUse(history, Review(history), document, now: PolicyFile.now)
+            use = try PolicyUse(history, review, document, now: PolicyFile.now)
         } catch {
             Output.error("error: \(error.text)")
             throw Exit.failed

@@ -18,10 +18,12 @@ struct HistoryTimes: ParsableArguments {
         [since.map { "--since \($0.text)" }, until.map { "--until \($0.text)" }, period.map { "--period=\($0)" }].compactMap { $0 }
     }
 
-    /// Without what a person has had forgotten.
-    func history(_ state: String) throws -> History {
+    /// Without what a person has had forgotten; and what a person must look at in it, by all that is known.
+    func history(_ state: String) throws -> (history: History, review: Review) {
         do throws(HistoryError) {
-            return try chosen(HistoryStore(directory: state, mayMake: false).read().forgetting(), state)
+            let whole = try HistoryStore(directory: state, mayMake: false).read().forgetting()
+            let part = try chosen(whole, state)
+            return (part, words.isEmpty ? Review(part) : Review(part, within: whole))
         } catch { throw HistoryOptions.failed(error) }
     }
 
@@ -57,7 +59,7 @@ struct HistoryOptions: ParsableArguments {
     @Option(help: "State directory.") var state: String
     @OptionGroup var times: HistoryTimes
 
-    func history() throws -> History { try times.history(state) }
+    func history() throws -> (history: History, review: Review) { try times.history(state) }
 
     static func failed(_ error: HistoryError) -> any Error {
         Output.error("error: \(error)")

@@ -24,8 +24,22 @@ struct Learn: ParsableCommand {
     func run() throws {
         do throws(HistoryError) {
             let store = try HistoryStore(directory: state)
+            let alone = try Self.lock(state)
+            defer { close(alone) }
             for path in captures { try learn(path, store) }
         } catch { throw HistoryOptions.failed(error) }
+    }
+
+    /// One at a time, or the same capture is counted twice. A running bridge may record meanwhile.
+    private static func lock(_ state: String) throws(HistoryError) -> Int32 {
+        let descriptor = open(state + "/history.sqlite", O_RDONLY | O_CLOEXEC)
+        if descriptor >= 0, flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return descriptor }
+        let code = errno
+        if descriptor >= 0 { close(descriptor) }
+        throw HistoryError(
+            text: code == EWOULDBLOCK
+                ? "learning to \(state): another 'sekisho learn' is at it\n  → try again when that is done, or give both their captures at once"
+                : "locking the history of \(state): \(String(cString: strerror(code)))")
     }
 
     private func learn(_ path: String, _ store: HistoryStore) throws(HistoryError) {

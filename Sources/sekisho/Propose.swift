@@ -19,12 +19,12 @@ struct Propose: ParsableCommand {
     @Flag(help: "Replace the file if it is there.") var force = false
 
     func validate() throws {
+        if name.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) { throw ValidationError("--name has a control character") }
         if budget < 0 { throw ValidationError("--budget is a number of permissions, 0 or more") }
     }
 
     func run() throws {
-        let history = try options.history()
-        let review = Review(history)
+        let (history, review) = try options.history()
         let proposal = Proposal(history, review, includesReview: includeReview, budget: budget)
         let text = proposal.text(
             history, name: name, completeness: Completeness(history, review, history.conversations.indices, Completeness.ObservedTime(history.hours)))

@@ -70,7 +70,7 @@ struct QuarantineCommand: ParsableCommand {
             Output.table(
                 orders.map { one in
                     [
-                        Output.printable(one.what), (one.addresses + one.macs).joined(separator: " "), Output.time(UInt64(max(0, one.until)) * 1_000_000_000),
+                        Output.printable(one.device), (one.addresses + one.macs).joined(separator: " "), Output.time(UInt64(max(0, one.until)) * 1_000_000_000),
                         one.exceptions.map(Output.printable).joined(separator: ", "), Output.printable(one.who), Output.printable(one.why),
                     ]
                 }, header: ["device", "addresses", "until", "except", "who", "why"], numbers: []))
@@ -108,7 +108,7 @@ struct Release: ParsableCommand {
         (request.device, request.who) = (device == "all" ? nil : device, who ?? Caller.name)
         let report = try change(request, socket, json: json)
         if !json {
-            for one in report.released { print("\(Output.printable(one.what)) is released") }
+            for one in report.released { print("\(Output.printable(one.device)) is released") }
             if report.released.isEmpty { Output.error("\(Output.printable(device)) is not in quarantine") }
         }
         if report.released.isEmpty { throw Exit.negative }

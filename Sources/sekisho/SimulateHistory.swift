@@ -31,8 +31,7 @@ extension Simulate {
     }
 
     func simulateHistory(_ state: String, _ table: CompiledTable, _ document: PolicyDocument, _ compiled: CompiledPolicy) throws {
-        let history = try times.history(state)
-        let review = Review(history)
+        let (history, review) = try times.history(state)
         // A scanner's attempts are meant to be denied; all else counts as a false block.
         let simulation = HistorySimulation(history, review, table) { review.isEvidence($0) || review.isFileTransfer($0) }
         let (expected, bound) = simulation.perWeek

@@ -128,7 +128,7 @@ extension StatusReport {
         if let recording { lines.append(([recording.text] + [detection?.text].compactMap { $0 }).joined(separator: "\n")) }
         for order in quarantine {
             lines.append(
-                Output.coloured("  \(Output.printable(order.what)) is cut off until \(Output.time(UInt64(max(0, order.until)) * 1_000_000_000))", .red)
+                Output.coloured("  \(Output.printable(order.device)) is cut off until \(Output.time(UInt64(max(0, order.until)) * 1_000_000_000))", .red)
                     + ", by \(Output.printable(order.who)): \(Output.printable(order.why))")
         }
         if let audit { lines.append(audit.text) }

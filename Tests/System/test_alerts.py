@@ -139,6 +139,29 @@ def test_nobody_is_cut_off_for_what_another_forged(sekisho, watching, folder):
     assert passes(net, HOST, 40_001) and not passes(net, LAPTOP, 40_002)
 
 
+def test_a_router_is_not_cut_off_with_who_is_behind_it(sekisho, watching, folder):
+    """Why: everybody behind it would pay."""
+    running, net = watching(RESPOND.replace(f'mac = ["{MACS[HOST]}"]\n', ""), "--mode", "monitor")
+    # Two senders by one card.
+    net.a.send(syn(HOST, TOOL, 5000, 40_001, mac="02:00:00:00:00:aa"))
+    running.wait_for(lambda: running.status()["identities"]["known"] >= 1, "the host")
+    scan(net, "10.9.0.66", mac="02:00:00:00:00:aa")
+    running.wait_for(lambda: running.status()["quarantine"], "the quarantine")
+    [order] = running.status()["quarantine"]
+    assert (order["addresses"], order["macs"]) == (["10.9.0.66"], [])
+
+
+def test_an_order_of_a_person_is_not_replaced(sekisho, watching, folder):
+    """In learn mode what is cut off is watched as well."""
+    running, net = watching(RESPOND, "--mode", "learn")
+    assert sekisho("quarantine", LAPTOP, "--for", "3d", "--except", "link", "--why", "x", "--control", running.socket).returncode == 0
+    scan(net, LAPTOP, mac="02:00:00:00:00:67")
+    running.wait_for(lambda: alerts(sekisho, folder), "an alert")
+    time.sleep(0.5)
+    orders = {one["device"]: one for one in running.status()["quarantine"]}
+    assert orders[LAPTOP]["exceptions"] == ["link"] and orders[LAPTOP]["until"] - orders[LAPTOP]["since"] == 3 * 86_400
+
+
 def test_who_is_protected_is_never_cut_off_by_itself(sekisho, watching, folder):
     running, net = watching(RESPOND, "--mode", "monitor")
     scan(net, HOST)

@@ -116,6 +116,38 @@ def test_from_proposal_to_policy(sekisho, learnt, folder):
     assert policy.read_text() == text
 
 
+def test_what_waits_or_comes_later_is_given_by_no_word_about_others(sekisho, learnt, capture):
+    """Why: a sentence about a network must not let in whoever turns up in it."""
+    said = sekisho("alike", "10.3.0.0/24", MES, "10.3.0.11", "--state", learnt, "--why", "hosts").stdout
+    assert LAPTOP not in said and "10.3.0.11" in said
+    later = [frame for at in range(8) for frame in session(START + (11 + at) * DAY, "10.3.0.67", 50_000, TOOL, 9999)]
+    sekisho("learn", capture(later, "later.pcap"), "--state", learnt)
+    text = sekisho("propose", "--state", learnt).stdout
+    assert LAPTOP not in text and "3389" not in text
+    assert 'service = ["tcp/502", "tcp/5000"]' in text
+    rule = re.search(r'id = "([^"]*tcp-502[^"]*)"', text).group(1)
+    why = sekisho("baseline", "--state", learnt, "--why", rule).stdout
+    assert "allowed, and never used:" in why and f"10.3.0.11 → {TOOL} tcp/5000" in why
+    assert "10.3.0.67" not in why
+
+
+def test_a_part_of_the_time_does_not_clear_a_scanner(sekisho, folder, capture):
+    frames = plant() + [frame for day in range(4, 11) for frame in session(START + day * DAY, LAPTOP, 52_000 + day, TOOL, 8888)]
+    frames += [one for n in range(1, 40) for one in session(START + 2 * DAY + n, LAPTOP, 41_000, f"10.3.1.{n + 100}", 445, answers=False)]
+    state = folder / "scanned"
+    sekisho("learn", capture(sorted(frames, key=lambda one: one[0])), "--state", state)
+    for times in ([], ["--since", "2023-11-23"]):
+        assert "tcp/8888" not in sekisho("propose", "--state", state, *times).stdout
+
+
+def test_two_at_once_do_not_count_twice(sekisho, binary, folder, capture):
+    file, state = capture(plant(2) * 200), folder / "twice"
+    both = [subprocess.Popen([binary, "learn", file, "--state", state], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    said = [one.communicate()[0] for one in both]
+    assert sorted(one.returncode for one in both) == [0, 0] and any("learnt before" in one for one in said) or any("is at it" in one for one in said), said
+    assert by_pair(baseline(sekisho, state))[MES, TOOL, "tcp/5000"]["frames"] == 2 * 24 * 7 * 200
+
+
 def test_who_stands_in_for_whom(sekisho, learnt, folder):
     said = sekisho("alike", MES, "10.3.0.11", "--service", "tcp/5000", "--state", learnt, "--why", "standby host", "--who", "ann").stdout
     assert "gives 1 permissions that nobody has used (0 before)" in said
@@ -130,8 +162,10 @@ def test_who_stands_in_for_whom(sekisho, learnt, folder):
     assert "10.3.0.11" not in sekisho("propose", "--state", learnt).stdout
     sekisho("decisions", "--undo", "1", "--state", learnt)
     assert "unobserved" not in sekisho("propose", "--state", learnt).stdout
-    for wrong in ([MES], [MES, "fe80::1"], [MES, "nonsense"]):
+    for wrong in ([MES, "fe80::1"], [MES, "nonsense"], [MES, "224.0.0.5"], [MES, "0.0.0.0"]):
         sekisho("alike", *wrong, "--state", learnt, "--why", "x", code=64)
+    for wrong in ([MES], [MES, MES], ["10.99.0.0/16"]):
+        sekisho("alike", *wrong, "--state", learnt, "--why", "x", code=1)
 
 
 def test_a_person_decides(sekisho, learnt):

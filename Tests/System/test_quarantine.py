@@ -7,6 +7,7 @@ import time
 import pytest
 
 from conftest import sh
+from test_identity import arp
 from test_learn import HOST, TOOL, Server, open_socket, stacks, talk  # noqa: F401
 
 OTHER = "10.0.0.3"
@@ -39,8 +40,8 @@ def plant(bridge, stacks, folder):  # noqa: F811
     sh(f"ip -n {stacks.a.netns} addr add {OTHER}/24 dev {stacks.a.port}")
     servers = [Server(stacks.b, TOOL, port) for port in (5000, 5001)]
 
-    def begin(mode="enforce", *options, policy=POLICY, protected=""):
-        running = bridge(policy.replace("MODE", mode).replace("PROTECTED", protected), "--state", folder / "state", *options, net=stacks)
+    def begin(mode="enforce", *options, policy=POLICY, protected="", wait=True):
+        running = bridge(policy.replace("MODE", mode).replace("PROTECTED", protected), "--state", folder / "state", *options, net=stacks, wait=wait)
         running.wait_for(lambda: "forwarding" in running.said(), "the start")
         return running
     yield stacks, begin
@@ -108,6 +109,9 @@ def test_named_rules_are_excepted_and_others_do_not_notice(sekisho, plant):
     order(sekisho, running, "quarantine", "02:00:00:00:00:77", "--why", "not here")
     assert is_answered(net.a, 5000)
     order(sekisho, running, "quarantine", HOST, "--except", "spare", "--except", "nonsense", "--why", "x")
+    # Who may still talk must find, and be found.
+    for host in (net.a, net.b):
+        sh(f"ip -n {host.netns} neigh flush all")
     assert not is_answered(net.a, 5000) and is_answered(net.a, 5001)
     # A new policy, in which the rule has another number.
     head, first, second = running.policy.read_text().split("[[allow]]")
@@ -155,10 +159,28 @@ def test_who_is_protected_is_not_cut_off_by_mistake(sekisho, plant):
     assert one["macs"] == [] and is_answered(net.a, 5000, OTHER) and not is_answered(net.a, 5000)
     order(sekisho, running, "quarantine", "mes", "--force", "--why", "x")
     assert not is_answered(net.a, 5000, OTHER)
+    order(sekisho, running, "release", "all")
+    # One forged frame must not have another's card cut off, nor one's own protected.
+    for address in (HOST, OTHER):
+        net.a.send(arp("02:00:00:00:00:66", address), arp(mac_of(net.a), "10.0.0.66"))
+    running.wait_for(lambda: running.status()["identities"]["changes"] >= 1, "the claims")
+    [one] = json.loads(order(sekisho, running, "quarantine", "10.0.0.66", "--why", "x", "--json").stdout)["orders"]
+    assert one["macs"] == []
+    order(sekisho, running, "quarantine", "02:00:00:00:00:66", "--why", "x")
     for wrong in (["quarantine", "no-such-device", "--why", "x"], ["release", "no-such-device"]):
         order(sekisho, running, *wrong, code=1)
     for wrong in (["quarantine", HOST], ["quarantine", HOST, "--why", " "], ["quarantine", HOST, "--why", "x", "--for", "31d"], ["isolate"]):
         order(sekisho, running, *wrong, code=64)
+
+
+def test_a_card_of_a_protected_device_is_protected(sekisho, plant):
+    net, begin = plant
+    policy = POLICY.replace(f'addresses = ["{OTHER}"]', f'addresses = ["{OTHER}"]\nmac = ["{mac_of(net.a)}"]')
+    running = begin(protected='protected = ["mes"]', policy=policy)
+    order(sekisho, running, "quarantine", mac_of(net.a), "--why", "x", code=1)
+    # Another one that has the same card, by the policy's word, is cut off without it.
+    [one] = json.loads(order(sekisho, running, "quarantine", HOST, "--why", "x", "--json").stdout)["orders"]
+    assert one["macs"] == [] and is_answered(net.a, 5000, OTHER) and not is_answered(net.a, 5000)
 
 
 def test_the_kernel_holds_to_it(sekisho, plant):
@@ -177,12 +199,32 @@ def test_the_kernel_holds_to_it(sekisho, plant):
     assert {"quarantined", "isolated"} <= {one["cause"] for one in running.status()["denied"]}
 
 
-def test_a_damaged_list_is_said(bridge, stacks, folder):  # noqa: F811
+ENTRY = {"device": "a", "is_island": False, "addresses": ["10.9.9.9"], "macs": [], "exceptions": [], "since": 1, "until": 9_999_999_999, "who": "w", "why": "y"}
+
+
+@pytest.mark.parametrize("text", [
+    "{", json.dumps([{**ENTRY, "device": str(number)} for number in range(65)]), json.dumps([{**ENTRY, "addresses": ["10.9.9.999"]}]),
+    json.dumps([{key: value for key, value in ENTRY.items() if key != "is_island"}]), json.dumps([{**ENTRY, "addresses": []}])],
+    ids=["no JSON", "too many", "no address", "unclear", "nobody"])
+def test_a_damaged_list_is_said(bridge, stacks, folder, text):  # noqa: F811
     """Why: whoever was cut off must not be let in by a file that nobody can read."""
     state = folder / "state"
     state.mkdir()
-    (state / "quarantine.json").write_text("{")
+    (state / "quarantine.json").write_text(text)
     running = bridge(POLICY.replace("MODE", "enforce").replace("PROTECTED", ""), "--state", state, net=stacks, wait=False)
     running.wait_for_end()
     assert "it is damaged" in running.said() and not stacks.has_programs()
-    assert (state / "quarantine.json").read_text() == "{"
+    assert (state / "quarantine.json").read_text() == text
+
+
+def test_what_is_ordered_while_another_takes_over_is_kept(sekisho, plant):
+    """Why: who was cut off a moment ago must not come back by an upgrade."""
+    net, begin = plant
+    running = begin()
+    order(sekisho, running, "quarantine", HOST, "--why", "x")
+    following = begin("enforce", "--replace", "--control", running.socket, wait=False)
+    following.wait_for(lambda: "took over" in following.said() or "forwarding" in following.said(), "the other one")
+    following.socket = running.socket
+    running.wait_for_end()
+    following.wait_for(lambda: "is still in quarantine" in following.said(), "what was ordered")
+    assert [one["device"] for one in following.status()["quarantine"]] == [HOST] and not is_answered(net.a, 5000)

@@ -174,15 +174,11 @@ public struct Proposal: Sendable {
             // Those who stand in for one another are one until it is known who may ask whom.
             let members = knowledge.standIns.of(lane.service)
             func node(_ address: AddressWords) -> AddressWords { members[address]?.first ?? address }
-            func pairs(_ places: [Int]) -> [(pair: AddressPair, place: Int?)] {
-                places.map { place in
-                    let key = history.conversations[place].key
-                    return (AddressPair(node(key.client), node(key.server)), place)
-                }
+            let pairs = rest.map { place in
+                let key = history.conversations[place].key
+                return (pair: AddressPair(node(key.client), node(key.server)), place: Optional(place))
             }
-            // Data connections are for those who had some.
-            let (without, with) = (pairs(rest.filter { !knowledge.hasData($0) }), pairs(rest.filter { knowledge.hasData($0) }))
-            for var block in blocks(without) + blocks(with) {
+            for var block in blocks(pairs) {
                 if !members.isEmpty {
                     block.clients = Set(block.clients.flatMap { members[$0] ?? [$0] }).sorted()
                     block.servers = Set(block.servers.flatMap { members[$0] ?? [$0] }).sorted()

@@ -105,6 +105,7 @@ extension Proposal {
         if let period = Rhythm(all) { lines.append(period.text) }
         let guesses = all.count { $0.orientation != .seen }
         if guesses > 0 { lines.append("the beginning of \(guesses == all.count ? "none" : "\(guesses) of them") was \(guesses == all.count ? "seen" : "not seen")") }
+        if rule.hasFTPData { lines.append("data connections of FTP come with every session of it, as they were seen with some") }
         let silent = all.filter { $0.isSilent(in: history) }
         if silent.count == all.count {
             lines.append("silent since \(date(last)): take it out if that is over")

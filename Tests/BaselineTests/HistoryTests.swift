@@ -284,6 +284,52 @@ func history(_ conversations: [RecordedConversation], days: Int) -> History {
         #expect(rules[0].reasons.contains(.portRange))
     }
 
+    @Test func aRejectedPortIsInNoRange() {
+        let all = (0..<12).map { recorded(Talk.key(Talk.mes, Talk.tool, UInt16(9000 + $0)), days: [$0 % 10], connections: 1) }
+        var made = history(all, days: 10)
+        let one = ServiceRange(.tcp, Port(rawValue: 9005), Port(rawValue: 9005))
+        made.decisions = [Decision(at: 2, who: "a", why: "b", verdict: .reject, service: one)]
+        let rules = Proposal(made, Review(made), includesReview: true).rules
+        #expect(rules.map { $0.services.map(\.written) } == [["tcp/9000-9004", "tcp/9006-9011"]] && rules[0].unobserved == 0)
+    }
+
+    /// What waits is given by no word about others, and by no budget.
+    @Test func whatWaitsIsGivenByNobodyElse() {
+        let tools = (1...10).map { [10, 3, 1, UInt8($0)] as [UInt8] }
+        var all = tools.flatMap { tool in [5000, 80].map { recorded(Talk.key(Talk.mes, tool, $0), days: Array(0..<10)) } }
+        all += tools.dropLast().enumerated().map { recorded(Talk.key(Talk.laptop, $0.element, 7777), days: [$0.offset % 7, 8]) }
+        // The tenth never answered.
+        all.append(recorded(Talk.key(Talk.laptop, tools[9], 7777), days: [0, 3, 6], answered: 0))
+        var made = history(all, days: 10)
+        func servers(_ proposal: Proposal) -> Set<AddressWords> {
+            Set(proposal.rules.filter { $0.services.contains { $0.contains(.tcp, Port(rawValue: 7777)) } }.flatMap(\.servers))
+        }
+        #expect(servers(Proposal(made, Review(made), budget: 50)).count == 9)
+        made.decisions = [
+            Decision(at: 1, who: "a", why: "b", verdict: .alike, members: tools.map { AddressPrefix(family: .ipv4, words: Talk.address($0), length: 32) })]
+        let alike = Proposal(made, Review(made))
+        #expect(servers(alike).count == 9 && !servers(alike).contains(Talk.address(tools[9])) && alike.waiting.count == 1)
+    }
+
+    @Test func aPartIsJudgedByTheWhole() {
+        var all = (1...60).map { recorded(Talk.key(Talk.laptop, [10, 3, 2, UInt8($0)], 8081), days: [1], connections: 1, answered: 0, row: Int64($0)) }
+        all.append(recorded(Talk.key(Talk.laptop, Talk.tool, 8888), days: Array(2..<10), row: 99))
+        let whole = history(all, days: 10)
+        let part = whole.during([UInt64(19_686) * 86_400_000_000_000..<UInt64.max])
+        #expect(part.conversations.map(\.row) == [99])
+        #expect(Review(part).reasons == [[]] && Review(part, within: whole).reasons == [[.scanner]])
+        // An approval of what was seen before the part began is one of it.
+        #expect(part.conversations[0].isSeen(by: 19_684 * 86_400) && !part.conversations[0].isSeen(by: 19_682 * 86_400))
+    }
+
+    @Test func aScanBesideASessionIsNoneOfItsData() {
+        var all = [recorded(Talk.key(Talk.mes, Talk.tool, 21), days: Array(0..<10))]
+        all += (0..<30).map { recorded(Talk.key(Talk.mes, Talk.tool, UInt16(50_000 + $0)), days: [1 + $0 % 9], connections: 1, answered: 0) }
+        let made = history(all, days: 10)
+        let proposal = Proposal(made, Review(made))
+        #expect(proposal.rules.allSatisfy { !$0.hasFTPData } && proposal.waiting.count == 30)
+    }
+
     @Test func dataConnectionsOfFTPComeWithTheirSession() {
         var all = [recorded(Talk.key(Talk.mes, Talk.tool, 21), days: Array(0..<10))]
         all += (0..<30).map { recorded(Talk.key(Talk.mes, Talk.tool, UInt16(50_000 + $0)), days: [$0 % 10], connections: 1) }

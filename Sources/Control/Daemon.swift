@@ -823,7 +823,11 @@ public final class Daemon: @unchecked Sendable {
     private func respond(to change: AlertChange) {
         let alert = change.alert
         switch change {
-        case .raised: audit?.add(.alert, alert.story, who: AuditEvent.bridge, ["alert": "\(alert.id)", "kind": alert.kind.rawValue, "severity": alert.severity.name])
+        case .raised:
+            // Of policies and failures the log has events of their own.
+            if alert.kind != .policyChanged, alert.kind != .bridgeFailure {
+                audit?.add(.alert, alert.story, who: AuditEvent.bridge, ["alert": "\(alert.id)", "kind": alert.kind.rawValue, "severity": alert.severity.name])
+            }
         case .changed: break
         case .ended:
             answered[alert.id] = nil

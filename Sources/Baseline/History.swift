@@ -15,7 +15,7 @@ public struct RecordedConversation: Sendable {
     /// In order.
     public var days: [ConversationDay]
     /// Also where a cut has left later days only, ns since 1970.
-    public let firstSeen: UInt64
+    public internal(set) var firstSeen: UInt64
 
     public init(row: Int64, key: ConversationKey, orientation: Orientation, intervals: Intervals, days: [ConversationDay]) {
         self.row = row
@@ -279,6 +279,7 @@ extension HistoryStore {
             let days = try Row.fetchCursor(db, sql: "SELECT * FROM day ORDER BY conversation, day")
             while let row = try days.next() {
                 guard let place = places[row[0]] else { continue }
+                if conversations[place].days.isEmpty { conversations[place].firstSeen = UInt64(bitPattern: row[3] as Int64) }
                 conversations[place].days.append(
                     ConversationDay(
                         day: Int32(truncatingIfNeeded: row[1] as Int64), hours: UInt32(truncatingIfNeeded: row[2] as Int64),
@@ -306,9 +307,7 @@ extension HistoryStore {
                 (type: EtherType(rawValue: UInt16(truncatingIfNeeded: row[0] as Int)), frames: UInt64(bitPattern: row[1] as Int64))
             }
             return History(
-                conversations: conversations.filter { !$0.days.isEmpty }.map {
-                    RecordedConversation(row: $0.row, key: $0.key, orientation: $0.orientation, intervals: $0.intervals, days: $0.days)
-                }, addresses: addresses, sources: sources, etherTypes: types,
+                conversations: conversations.filter { !$0.days.isEmpty }, addresses: addresses, sources: sources, etherTypes: types,
                 decisions: try Self.decisions(db),
                 periods: try Row.fetchAll(db, sql: "SELECT name, first, last FROM period ORDER BY first").map { row in
                     History.Period(name: row[0], first: UInt64(max(0, row[1] as Int64)), last: UInt64(max(0, row[2] as Int64)))

@@ -45,6 +45,38 @@ public struct ProposedRule: Sendable {
     }
 }
 
+/// What is proposed, what waits and what was rejected, before any rule is made. Places in `History.conversations`.
+public struct Standing: Sendable {
+    public private(set) var accepted: [Int] = []
+    public private(set) var waiting: [(Int, [ReviewReason])] = []
+    public private(set) var rejected: [Int] = []
+    let words: LastWords
+
+    public init(_ history: History, _ review: Review) {
+        var approved: Set<Int> = []
+        words = LastWords(history)
+        for (place, one) in history.conversations.enumerated() {
+            // An approval is of what there was to see; what came later waits.
+            if let decision = words.about(one.key, where: { $0.verdict == .reject || one.isSeen(by: $0.at) }) {
+                if decision.verdict == .approve {
+                    accepted.append(place)
+                    approved.insert(place)
+                } else {
+                    rejected.append(place)
+                }
+            } else if review.reasons[place].isEmpty {
+                accepted.append(place)
+            } else {
+                waiting.append((place, review.reasons[place]))
+            }
+        }
+        // Data connections of FTP come with the rule for their session.
+        let sessions = Set(accepted)
+        waiting.removeAll { review.ftp.isData($0.0, besides: sessions) }
+        accepted.removeAll { !approved.contains($0) && review.ftp.isData($0, besides: sessions) }
+    }
+}
+
 public struct Proposal: Sendable {
     public let rules: [ProposedRule]
     /// Left out: they wait for a person. Places in `History.conversations`, with why.
@@ -66,28 +98,8 @@ public struct Proposal: Sendable {
     ///   - includesReview: rules for what waits for a person, too, each marked.
     ///   - budget: permissions nobody has observed that may be given away, if that makes rules fewer.
     public init(_ history: History, _ review: Review, includesReview: Bool = false, budget: Int = 0) {
-        var accepted: [Int] = [], waiting: [(Int, [ReviewReason])] = [], rejected: [Int] = []
-        var approved: Set<Int> = []
-        let words = LastWords(history)
-        for (place, one) in history.conversations.enumerated() {
-            // An approval is of what there was to see; what came later waits.
-            if let decision = words.about(one.key, where: { $0.verdict == .reject || one.isSeen(by: $0.at) }) {
-                if decision.verdict == .approve {
-                    accepted.append(place)
-                    approved.insert(place)
-                } else {
-                    rejected.append(place)
-                }
-            } else if review.reasons[place].isEmpty {
-                accepted.append(place)
-            } else {
-                waiting.append((place, review.reasons[place]))
-            }
-        }
-        // Data connections of FTP come with the rule for their session.
-        let sessions = Set(accepted)
-        waiting.removeAll { review.ftp.isData($0.0, besides: sessions) }
-        accepted.removeAll { !approved.contains($0) && review.ftp.isData($0, besides: sessions) }
+        let standing = Standing(history, review)
+        let (accepted, waiting, rejected, words) = (standing.accepted, standing.waiting, standing.rejected, standing.words)
         var knowledge = Knowledge(
             words: words, standIns: StandIns(history), generalized: Self.generalized(history, accepted, budget: budget), ftp: review.ftp,
             waiting: Set(waiting.map { history.conversations[$0.0].key }), refusedSessions: Set(rejected.flatMap { review.ftp.sessions(of: $0) }))

@@ -197,7 +197,7 @@ struct BaselineCommand: ParsableCommand {
     private func show(_ history: History, _ review: Review, _ chosen: [Int], _ complete: Completeness) {
         let devices = history.byDevice(chosen)
         // Data connections of FTP come with their session.
-        let places = Set(Proposal(history, review).waiting.map(\.conversation)), waiting = chosen.filter { places.contains($0) }
+        let places = Set(Standing(history, review).waiting.map(\.0)), waiting = chosen.filter { places.contains($0) }
         print(
             "\(Output.grouped(UInt64(chosen.count))) conversations between \(Output.grouped(UInt64(devices.count))) devices, "
                 + "\(waiting.count == 0 ? "none" : Output.grouped(UInt64(waiting.count))) of them for a person to look at")

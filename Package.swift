@@ -34,6 +34,9 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
     ],
     targets: [
         // C headers that Swift cannot reach by itself.
@@ -65,9 +68,20 @@ let package = Package(
             name: "Detection",
             dependencies: ["Frames", "Allowlist", "Policy", "Baseline", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: swift),
         .target(
+            name: "Export",
+            dependencies: [
+                "Policy", "Baseline", "Evidence", "Detection", .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "AsyncHTTPClient", package: "async-http-client"), .product(name: "Crypto", package: "swift-crypto"),
+            ],
+            swiftSettings: swift),
+        .target(
+            name: "Report", dependencies: ["Policy", "Baseline", "Evidence", "Detection"], swiftSettings: swift),
+        .target(
             name: "Control",
             dependencies: [
-                "Datapath", "Policy", "Baseline", "Evidence", "Detection", "CLinux", .product(name: "Logging", package: "swift-log"),
+                "Datapath", "Policy", "Baseline", "Evidence", "Detection", "Export", "CLinux", .product(name: "Logging", package: "swift-log"),
                 .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift"),
             ],
             swiftSettings: swift),
@@ -77,7 +91,7 @@ let package = Package(
         .executableTarget(
             name: "sekisho",
             dependencies: [
-                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline", "Evidence", "Detection",
+                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline", "Evidence", "Detection", "Report",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swift),

@@ -55,6 +55,8 @@ struct control {
     __u32 longest;
     // Devices in `quarantine`; with SECOND_HALF they are in that one; with ISLAND nothing crosses.
     __u32 quarantined;
+    // ns of CLOCK_MONOTONIC until which nothing crosses: it ends without a process as well.
+    __u64 island_until;
 };
 #define ISLAND 0x80000000u
 #define SECOND_HALF 0x40000000u
@@ -74,6 +76,7 @@ struct quarantined {
     struct address_words address; // all ones: none
     __u64 mac;                    // 0: none
     __u64 is_ipv6;
+    __u64 until;                  // ns of CLOCK_MONOTONIC
 };
 
 struct {
@@ -279,6 +282,7 @@ PART int is_quarantined(struct work *w, uint32_t count)
         }
     }
     bool is_ipv6 = h->form == FORM_IPV6 || h->form == FORM_NEIGHBOUR;
+    __u64 now = bpf_ktime_get_ns();
     __u32 half = count & SECOND_HALF ? MAX_QUARANTINED : 0;
     count &= 0xFF;
     for (__u32 i = 0; i < MAX_QUARANTINED && i < count; i++) {
@@ -286,6 +290,8 @@ PART int is_quarantined(struct work *w, uint32_t count)
         const struct quarantined *q = bpf_map_lookup_elem(&quarantine, &place);
         if (!q)
             break;
+        if (q->until <= now)
+            continue;
         if (q->mac && (q->mac == sender || q->mac == receiver))
             return true;
         if (h->form == FORM_OTHER || (q->is_ipv6 != 0) != is_ipv6)
@@ -295,6 +301,11 @@ PART int is_quarantined(struct work *w, uint32_t count)
             return true;
     }
     return false;
+}
+
+INLINE int is_island(const struct control *c)
+{
+    return c->quarantined & ISLAND && bpf_ktime_get_ns() < c->island_until;
 }
 
 INLINE int judge_here(struct xdp_md *ctx, const struct control *c, __u32 side, struct counts *counts, __u32 length)
@@ -311,9 +322,12 @@ INLINE int judge_here(struct xdp_md *ctx, const struct control *c, __u32 side, s
     judge(t, w, side);
     __u32 cause = w->verdict.cause & (CAUSE_CAPACITY - 1);
     __u32 quarantined = c->quarantined;
-    if (UNLIKELY(quarantined) && (quarantined & ISLAND || is_quarantined(w, quarantined))) {
-        add(&counts->denied[quarantined & ISLAND ? CAUSE_ISOLATED : CAUSE_QUARANTINED], length);
-        return XDP_DROP;
+    if (UNLIKELY(quarantined)) {
+        int island = is_island(c);
+        if (island || is_quarantined(w, quarantined)) {
+            add(&counts->denied[island ? CAUSE_ISOLATED : CAUSE_QUARANTINED], length);
+            return XDP_DROP;
+        }
     }
     if (cause == CAUSE_NONE) {
         __u32 rule = t->hits_base + w->verdict.rule;
@@ -410,7 +424,7 @@ int sekisho_xdp(struct xdp_md *ctx)
     __u32 action = c->actions[state];
     if (action == KERNEL)
         return judge_here(ctx, c, side, counts, length);
-    if (UNLIKELY(c->quarantined & ISLAND)) {
+    if (UNLIKELY(is_island(c))) {
         add(&counts->denied[CAUSE_ISOLATED], length);
         return XDP_DROP;
     }

@@ -10,6 +10,7 @@ import verdicts
 import words
 from analysis import Addresses, Moments, judge_captures
 from console import Console
+from frames import ARP, IPV4
 from lab import DemoError
 
 ADDRESSES = Addresses(
@@ -43,6 +44,8 @@ class Demo:
         self.add_rule()
         self.swap_often()
         self.remove_rule()
+        self.console.heading("Response: what an alert may do by itself")
+        self.respond()
         self.console.heading("Evidence")
         self.finish()
 
@@ -105,7 +108,10 @@ class Demo:
     def attack_unprotected(self):
         """Shows that the attack is real and that the captures see it: else
         its absence later would prove nothing."""
+        self.attacked_at = time.time()
         laptop = self.start_laptop()
+        self.lab.wait_if("an alert", self.sekisho.alerts, timeout=5)
+        self.alerted_at = time.time()
         self.lab.wait("the laptop's first round", lambda: laptop.result().get("rounds"))
         self.lab.stop(laptop)
         # It has to ask for the tool's MAC again: so the ARP that the policy
@@ -198,6 +204,20 @@ class Demo:
                           f"the stream is silent, its host gave up after {noticed:.1f} s")
         time.sleep(0.5)  # for it to try again, in vain
 
+    def respond(self):
+        self.lab.wait_if("the alert to tell all", lambda: any(len(one["behaviours"]) > 1 for one in self.sekisho.alerts()), timeout=3)
+        self.moments.responds = time.time()
+        self.apply(self.sekisho.policy(responds=True))
+        # An alert that goes on is looked at again after ten seconds at the most.
+        self.lab.wait_if("the quarantine", lambda: self.sekisho.status()["quarantine"], timeout=12)
+        self.quarantine = self.sekisho.status()["quarantine"]
+        self.alerts = self.sekisho.alerts()
+        for order in self.quarantine:
+            self.console.step(f"{order['device']} is cut off by {order['who']}: {order['why']}")
+        for alert in self.alerts:
+            self.console.step(f"alert {alert['id']}, {alert['severity']}, {alert['kind']}: {alert['story']}")
+        time.sleep(0.5)  # for it to try again, in vain
+
     def retransmissions(self) -> dict[str, list[int | None]]:
         """So far, by either end, of the conversations that must not notice."""
         ends = [evidence.retransmissions(self.lab, end, {"HSMS": 5000, "Modbus": 502}) for end in ENDS]
@@ -234,6 +254,11 @@ class Demo:
         verdicts.swaps(self.console, self.applied, self.probe.result(), self.probe_tool.result(),
                        self.stream_before, self.resent(again), dropped, missing)
         verdicts.links(self.console, self.carriers_before, carriers, events - self.events_before)
+        first = min((frame.when for frame in frames["laptop"] if frame.when > self.attacked_at and frame.ether_type in (ARP, IPV4)),
+                    default=float("nan"))
+        verdicts.alerts(self.console, self.alerts, ADDRESSES, (self.alerted_at - first) * 1e3)
+        cut = sum(entry["frames"] for entry in status["denied"] if entry["cause"] == "quarantined")
+        verdicts.response(self.console, self.quarantine, ADDRESSES, cut)
         verdicts.end(self.console, self.sekisho.stop())
 
     def resent(self, again: dict[str, list]) -> dict[str, int | None]:

@@ -33,6 +33,8 @@ class Moments:
     enforced: float = 0
     added: dict = dataclasses.field(default_factory=dict)
     removed: dict = dataclasses.field(default_factory=dict)
+    # From then on the laptop may be cut off: also its ARP.
+    responds: float = float("inf")
     end: float = 0
 
 
@@ -65,7 +67,8 @@ class Expectation:
         """Also while a swap is under way, when either policy may judge."""
         in_swap = any(swap["asked"] <= frame.when <= swap["answered"]
                       for swap in (self._moments.added, self._moments.removed))
-        return self.must_be_denied(frame) or in_swap and self.of_stream(frame)
+        may_be_cut_off = frame.when >= self._moments.responds and self._laptop_mac in (frame.source_mac, frame.destination_mac)
+        return self.must_be_denied(frame) or in_swap and self.of_stream(frame) or may_be_cut_off
 
 
 def selects(reply: bytes) -> bool:

@@ -13,6 +13,7 @@ version = 1
 name = "demo"
 mode = "{mode}"
 ethertypes = ["arp"]
+protected = ["mes", "scanner-1"]
 {settings}
 [devices.mes]
 addresses = ["{mes_address}"]
@@ -25,6 +26,11 @@ mac = ["{tool_mac}"]
 [services]
 hsms = ["tcp/5000"]
 modbus = ["tcp/502"]
+"""
+RESPOND = """
+[respond]
+unknown-device = "quarantine"
+spoofing = "quarantine"
 """
 
 RULE = """
@@ -60,21 +66,22 @@ class Sekisho:
     def __init__(self, lab: laboratory.Lab, command: list[str], hosts: dict[str, str]):
         self._lab, self._command, self._hosts = lab, command, hosts
         self._socket = lab.directory / "control.sock"
+        self._state = lab.directory / "state"
         self._policies = 0
         self.program: laboratory.Program | None = None
 
-    def policy(self, *rules: dict, mode: str = "enforce") -> pathlib.Path:
-        """Writes a policy file with the standing rules and these."""
+    def policy(self, *rules: dict, mode: str = "enforce", responds: bool = False) -> pathlib.Path:
+        """Writes a policy file with the standing rules and these; whether alerts may cut devices off."""
         self._policies += 1
         path = self._lab.directory / f"policy-{self._policies:02}.toml"
         path.write_text(POLICY.format(mode=mode, settings=self.settings, **self._hosts)
-                        + "".join(RULE.format(**rule) for rule in (*ALWAYS, *rules)))
+                        + (RESPOND if responds else "") + "".join(RULE.format(**rule) for rule in (*ALWAYS, *rules)))
         return path
 
     def start(self, policy: pathlib.Path):
         self.program = self._lab.start("sekisho", "sekisho", [
             *self._command, "run", "--inside", "inside", "--outside", "outside",
-            "--policy", policy, "--control", self._socket, "--idle", "hybrid",
+            "--policy", policy, "--control", self._socket, "--idle", "hybrid", "--state", self._state,
         ])
         self._lab.wait("Sekisho to answer 'status'", lambda: self._ask("status", check=False), timeout=15)
 
@@ -94,6 +101,10 @@ class Sekisho:
     def status(self) -> dict:
         return self._ask("status")
 
+    def alerts(self) -> list[dict]:
+        """Those of devices, so far."""
+        return devices_alerts(laboratory.run(*self._command, "alerts", "--state", self._state, "--json").stdout)
+
     def apply(self, policy: pathlib.Path) -> dict:
         """The answer, with the moments (wall clock, as in the captures)
         between which the swap must have happened."""
@@ -110,6 +121,10 @@ class Sekisho:
             "xdp_left_on": [link["ifname"] for link in links if "xdp" in link],
             "socket_left": self._socket.exists(),
         }
+
+
+def devices_alerts(text: str) -> list[dict]:
+    return [alert for alert in json.loads(text) if "device" in alert]
 
 
 def denied_frames(status: dict) -> int:

@@ -33,6 +33,8 @@ CHECKS = {
     "reach": "no frame of it reaches the tool",
     "added": "a rule added lets in",
     "removed": "a rule removed cuts off",
+    "alert": "it is one alert, and soon",
+    "respond": "it is cut off by itself",
     "swaps": "hot swaps lose no frame",
     "links": "no link flap",
     "bytes": "what is allowed crosses unchanged",

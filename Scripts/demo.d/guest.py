@@ -147,7 +147,7 @@ class GuestSekisho(bridge.Sekisho):
     def start(self, policy: pathlib.Path):
         path = self._bring(policy)
         self._machine.run(
-            f"(sekisho run --inside inside --outside outside --policy {path} --control {CONTROL} --idle hybrid"
+            f"(sekisho run --inside inside --outside outside --policy {path} --control {CONTROL} --idle hybrid --state /run/state"
             " >/dev/console 2>&1; echo $? >/run/exit) >/dev/null 2>&1 &")
         self._lab.wait("Sekisho to answer 'status'", self._answers, timeout=START_SECONDS)
 
@@ -155,6 +155,9 @@ class GuestSekisho(bridge.Sekisho):
         if status := self._machine.run("cat /run/exit", check=False).stdout.strip():
             raise DemoError(f"Sekisho ended in the guest with status {status}{self._lab.last_words('sekisho')}")
         return self._ask("status", check=False) is not None
+
+    def alerts(self) -> list[dict]:
+        return bridge.devices_alerts(self._machine.run("sekisho alerts --state /run/state --json").stdout)
 
     def _bring(self, file: pathlib.Path) -> str:
         path = f"/run/{file.name}"

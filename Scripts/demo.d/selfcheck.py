@@ -28,6 +28,9 @@ EXPECTED = {
     "gapped": {"swaps", "bytes"},
     "altering": {"bytes"},
     "flapping": {"links"},
+    "blind": {"alert"},
+    "chatty": {"alert"},
+    "merciful": {"respond"},
     "miscounting": {"counted"},
     "littering": {"clean"},
 }

@@ -33,6 +33,9 @@ FAULTS = {
     "gapped": "loses what comes within 5 ms after a swap",
     "altering": "lowers the TTL, as a router would",
     "flapping": "takes a port down and up for a swap",
+    "blind": "raises no alert",
+    "chatty": "raises an alert for every port",
+    "merciful": "cuts nobody off",
     "miscounting": "does not count one denied frame in ten",
     "littering": "leaves its control socket behind",
 }
@@ -50,6 +53,7 @@ class Policy:
         devices, services = file["devices"], file["services"]
         self.enforce = file["mode"] == "enforce" or fault == "eager"
         self.rules = len(file["allow"])
+        self.responds = "respond" in file and fault != "merciful"
         self.bound = {socket.inet_aton(address): {bytes.fromhex(mac.replace(":", "")) for mac in device["mac"]}
                       for device in devices.values() for address in device["addresses"]}
         self.allowed = set()
@@ -91,6 +95,9 @@ class Bridge:
         self.control.bind(args.control)
         self.control.listen()
         self.version, self.frames, self.deaf_until = 1, 0, 0.0
+        self.state, self.alerts, self.cut_off, self.stopped = pathlib.Path(args.state), {}, {}, 0
+        self.state.mkdir(exist_ok=True)
+        self.write_alerts()
         self.running = True
 
     @staticmethod
@@ -105,6 +112,27 @@ class Bridge:
 
     def count(self, what: str, direction: int):
         self.counts[what][direction] += 1
+
+    def write_alerts(self):
+        (self.state / "alerts.json").write_text(json.dumps(list(self.alerts.values())))
+
+    def watch(self, frame):
+        """Whoever is no device of the policy is worth an alert."""
+        mac = frame.source_mac
+        if frame.ether_type != IPV4 or self.fault == "blind" or any(mac in macs for macs in self.policy.bound.values()):
+            return
+        key = frame.destination_port if self.fault == "chatty" else 0
+        written = ":".join(f"{byte:02x}" for byte in mac)
+        kind = "spoofing" if frame.source in self.policy.bound else "unknown-device"
+        alert = self.alerts.setdefault(key, {
+            "id": len(self.alerts) + 1, "severity": "high", "kind": kind, "device": {"mac": written}, "behaviours": [], "story": ""})
+        if kind not in (one["kind"] for one in alert["behaviours"]):
+            alert["behaviours"].append({"kind": kind})
+            alert["story"] += f" {socket.inet_ntoa(frame.source)} to {socket.inet_ntoa(frame.destination)}"
+            self.write_alerts()
+        if self.policy.responds:
+            self.cut_off.setdefault(mac, {
+                "device": written, "macs": [written], "since": int(time.time()), "until": int(time.time()) + 3600, "who": "stand-in", "why": "alert"})
 
     def forward(self, source: socket.socket, target: socket.socket, direction: int):
         while True:
@@ -121,7 +149,10 @@ class Bridge:
                 continue
             if self.fault == "lossy" and self.policy.enforce and self.frames % 1000 == 0:
                 continue
-            if not self.policy.allows(frame):
+            self.watch(frame)
+            is_cut_off = frame.source_mac in self.cut_off or frame.destination_mac in self.cut_off
+            self.stopped += is_cut_off
+            if is_cut_off or not self.policy.allows(frame):
                 if self.fault != "miscounting" or self.frames % 10:
                     self.count("denied", direction)
                 if self.fault == "refusing" and frame.is_syn:
@@ -167,7 +198,9 @@ class Bridge:
             return {"mode": "enforce" if self.policy.enforce else "monitor",
                     "ports": {"inside": {"driver": "stand-in"}, "outside": {"driver": "stand-in"}},
                     "directions": directions,
-                    "denied": [{"cause": "no_rule", "frames": sum(self.counts["denied"])}]}
+                    "quarantine": list(self.cut_off.values()),
+                    "denied": [{"cause": "quarantined", "frames": self.stopped},
+                               {"cause": "no_rule", "frames": sum(self.counts["denied"]) - self.stopped}]}
         began = time.monotonic()
         policy = Policy(request["file"], self.fault)
         built = time.monotonic()
@@ -218,13 +251,18 @@ if __name__ == "__main__":
     for option in ("--inside", "--outside", "--policy"):
         run.add_argument(option, required=True)
     run.add_argument("--idle")
+    run.add_argument("--state", required=True)
+    alerts = commands.add_parser("alerts")
+    alerts.add_argument("--state", required=True)
     commands.add_parser("status")
     commands.add_parser("apply").add_argument("file")
     for command in commands.choices.values():
-        command.add_argument("--control", required=True)
+        command.add_argument("--control", required=command is not alerts)
         command.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if args.command == "run":
         Bridge(args).run()
+    elif args.command == "alerts":
+        print((pathlib.Path(args.state) / "alerts.json").read_text())
     else:
         ask(args.control, {"command": args.command, "file": getattr(args, "file", None)})

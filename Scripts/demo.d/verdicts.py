@@ -50,6 +50,26 @@ def links(console: Console, before: dict[str, int], after: dict[str, int], event
         carrier_changes=changes, link_events=events)
 
 
+def alerts(console: Console, alerts: list[dict], addresses, told_ms: float):
+    """One, of the laptop, that names it and whom it pretends to be."""
+    stories = [alert["story"] for alert in alerts]
+    held = len(alerts) == 1 and told_ms <= 1000 and alerts[0]["device"].get("mac") == addresses.laptop_mac and all(
+        word in stories[0] for word in (addresses.laptop, addresses.mes, addresses.tool))
+    kinds = ", ".join(behaviour["kind"] for alert in alerts for behaviour in alert["behaviours"])
+    console.check(
+        "alert", held, f"{len(alerts)} alert{'s' if len(alerts) != 1 else ''} ({kinds}), found {told_ms:.0f} ms after its first frame; "
+        + (f"it names {addresses.laptop}, {addresses.mes} and {addresses.tool}" if held else "; ".join(stories)),
+        told_ms=told_ms, alerts=alerts)
+
+
+def response(console: Console, orders: list[dict], addresses, frames: int):
+    own = [order for order in orders if addresses.laptop_mac in order["macs"]]
+    console.check(
+        "respond", len(own) == len(orders) == 1 and frames > 0,
+        f"{', '.join(order['device'] for order in orders) or 'nobody'} in quarantine, for {orders[0]['until'] - orders[0]['since'] if orders else 0} s; "
+        f"{frames} frames stopped by it", orders=orders, frames=frames)
+
+
 def end(console: Console, left: dict):
     console.check(
         "clean", left["exit_status"] == 0 and not left["xdp_left_on"] and not left["socket_left"],

@@ -14,8 +14,11 @@ public struct QuarantinedDevice: Sendable, Hashable {
     public var mac: MACAddress?
     /// Numbers of the rules under which it may go on.
     public var exceptions: [UInt32]
+    /// ns of CLOCK_MONOTONIC. For the kernel, which may be alone by then; workers go on until they are given another quarantine.
+    public var until: UInt64
 
-    public init(address: AddressWords?, family: IPFamily, mac: MACAddress?, exceptions: [UInt32]) {
+    public init(address: AddressWords?, family: IPFamily, mac: MACAddress?, exceptions: [UInt32], until: UInt64 = .max) {
+        self.until = until
         self.address = address
         self.family = family
         self.mac = mac
@@ -40,6 +43,8 @@ public struct QuarantineView: BitwiseCopyable {
     let count: Int
     let isIsland: Bool
     public let isEmpty: Bool
+    /// Some of it hangs on what the flow table says.
+    public let hasExceptions: Bool
 }
 
 /// Owns a quarantine. Immutable once made; whoever publishes the view keeps the owner until no worker uses it.
@@ -51,12 +56,15 @@ public final class Quarantine: Sendable {
     public let devices: [QuarantinedDevice]
     /// Nothing crosses.
     public let isIsland: Bool
+    /// As of a device.
+    public let islandUntil: UInt64
     // Written once in `init`; what it points to never changes.
     nonisolated(unsafe) public let view: UnsafePointer<QuarantineView>
     private let memory: TableMemory
 
     /// - Precondition: `devices.count` ≤ `capacity`.
-    public init(devices: [QuarantinedDevice], isIsland: Bool) {
+    public init(devices: [QuarantinedDevice], isIsland: Bool, islandUntil: UInt64 = .max) {
+        self.islandUntil = islandUntil
         precondition(devices.count <= Self.capacity)
         self.devices = devices
         self.isIsland = isIsland
@@ -73,13 +81,16 @@ public final class Quarantine: Sendable {
         let view = memory.allocate(QuarantineView.self, count: 1)
         view.initialize(
             to: QuarantineView(
-                entries: UnsafePointer(entries), count: devices.count, isIsland: isIsland, isEmpty: devices.isEmpty && !isIsland))
+                entries: UnsafePointer(entries), count: devices.count, isIsland: isIsland, isEmpty: devices.isEmpty && !isIsland,
+                hasExceptions: devices.contains { !$0.exceptions.isEmpty }))
         self.view = UnsafePointer(view)
     }
 }
 
-/// The last word on a burst: what is to or from a device that is cut off does not pass.
+/// What is to or from a device that is cut off does not pass, whatever the rules say. Before the flow table is asked, so that such frames
+/// make and change no flow; and again behind it, where exceptions may hang on what it said of fragments and data connections.
 ///
+/// - Parameter isBefore: nothing is said yet of frames without a rule that exceptions may apply to.
 /// - Parameters as of `judgeBurst`; there are 14 bytes behind each of `frames`, though they may not be the frame's.
 #if !DEBUG
 @_noLocks @_noAllocation
@@ -87,12 +98,12 @@ public final class Quarantine: Sendable {
 @inline(never)
 public func quarantineBurst(
     _ view: UnsafePointer<QuarantineView>, frames: UnsafePointer<UnsafeRawPointer>, headers: UnsafePointer<FrameHeaders>, count: Int,
-    verdicts: UnsafeMutablePointer<Verdict>
+    isBefore: Bool, verdicts: UnsafeMutablePointer<Verdict>
 ) {
     for i in 0..<count {
         if view.pointee.isIsland {
             verdicts[i].cause = .isolated
-        } else if isCutOff(view, frames[i], headers + i, verdicts[i].rule) {
+        } else if isCutOff(view, frames[i], headers + i, verdicts[i], isBefore) {
             verdicts[i].cause = .quarantined
         }
     }
@@ -100,7 +111,8 @@ public func quarantineBurst(
 
 @inline(__always)
 private func isCutOff(
-    _ view: UnsafePointer<QuarantineView>, _ frame: UnsafeRawPointer, _ headers: UnsafePointer<FrameHeaders>, _ rule: UInt32
+    _ view: UnsafePointer<QuarantineView>, _ frame: UnsafeRawPointer, _ headers: UnsafePointer<FrameHeaders>, _ verdict: Verdict,
+    _ isBefore: Bool
 ) -> Bool {
     // Of a frame whose addresses were not reached there are none, and of one that is too short those 14 bytes are another's that was
     // there before: at worst it is denied.
@@ -123,9 +135,10 @@ private func isCutOff(
         let byMAC = mac != 0 && (mac == sender || mac == receiver)
         let byAddress = hasAddresses && entry.pointee.isIPv6 == isIPv6 && (entry.pointee.address == source || entry.pointee.address == destination)
         guard byMAC || byAddress else { continue }
+        if isBefore, entry.pointee.exceptionCount > 0, verdict.cause != .none { continue }
         // Who may still talk must find, and be found.
         var isException = entry.pointee.exceptionCount > 0 && (form == .arp || form == .neighbour)
-        for k in 0..<entry.pointee.exceptionCount where entry.pointee.exceptions[k] == rule { isException = true }
+        for k in 0..<entry.pointee.exceptionCount where entry.pointee.exceptions[k] == verdict.rule { isException = true }
         if !isException { return true }
     }
     return false

@@ -134,11 +134,14 @@ public struct AllowlistSource: Sendable {
     public var bindings: [AddressBinding]
     /// Whether flows that find no room in the flow table pass on the rules' word alone.
     public var fullPasses: Bool
+    /// Places of rules whose frames are copied to the mirror port.
+    public var mirrored: Set<Int>
 
     public init(
         mode: Mode = .enforce, rules: [AllowRule] = [], etherTypes: [EtherType] = [.arp],
-        bindings: [AddressBinding] = [], fullPasses: Bool = false
+        bindings: [AddressBinding] = [], fullPasses: Bool = false, mirrored: Set<Int> = []
     ) {
+        self.mirrored = mirrored
         self.mode = mode
         self.rules = rules
         self.etherTypes = etherTypes

@@ -49,11 +49,15 @@ public struct StateFileKind: Sendable {
     let howToBegin: String
     /// Makes its tables; one statement each.
     public let schema: [String]
+    /// By version, from 1 on: statements that make the next version of it.
+    let upgrades: [[String]]
 
     public init(
         name: String, what: String, applicationID: Int64, version: Int, isDurable: Bool = false, isChecked: Bool = false, howToBegin: String,
-        schema: [String]
+        schema: [String], upgrades: [[String]] = []
     ) {
+        precondition(upgrades.count == version - 1)
+        self.upgrades = upgrades
         (self.name, self.what, self.applicationID, self.version) = (name, what, applicationID, version)
         (self.isDurable, self.isChecked, self.howToBegin, self.schema) = (isDurable, isChecked, howToBegin, schema)
     }
@@ -90,9 +94,10 @@ public final class StateFile: Sendable {
             if exists { try Self.check(path, kind) } else { try Self.create(path, what) }
             database = try DatabasePool(path: path, configuration: configuration)
             try database.write { db in
-                guard try Int.fetchOne(db, sql: "PRAGMA user_version") == 0 else { return }
-                try db.execute(sql: "PRAGMA application_id = \(kind.applicationID)")
-                for statement in kind.schema { try db.execute(sql: statement) }
+                let version = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
+                guard version < kind.version else { return }
+                if version == 0 { try db.execute(sql: "PRAGMA application_id = \(kind.applicationID)") }
+                for statement in version == 0 ? kind.schema : Array(kind.upgrades[(version - 1)...].joined()) { try db.execute(sql: statement) }
                 try db.execute(sql: "PRAGMA user_version = \(kind.version)")
             }
         } catch let error as StateError {

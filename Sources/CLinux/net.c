@@ -234,6 +234,34 @@ int clinux_promiscuous(int ifindex) {
   return fd;
 }
 
+int clinux_sender(int ifindex) {
+  // Protocol 0: it receives nothing.
+  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = ifindex};
+  int one = 1;
+  // Without it each frame goes through the queueing discipline, which is fine as well.
+  setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one);
+  if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+    int error = -errno;
+    close(fd);
+    return error;
+  }
+  return fd;
+}
+
+int clinux_send_frames(int fd, struct iovec *frames, int count) {
+  struct mmsghdr messages[64];
+  if (count > 64) count = 64;
+  memset(messages, 0, sizeof messages[0] * count);
+  for (int i = 0; i < count; i++) {
+    messages[i].msg_hdr.msg_iov = frames + i;
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
+  int sent = sendmmsg(fd, messages, count, MSG_DONTWAIT);
+  return sent < 0 ? -errno : sent;
+}
+
 int clinux_pin_thread(int cpu) {
   cpu_set_t set;
   CPU_ZERO(&set);

@@ -254,12 +254,13 @@ public final class Daemon: @unchecked Sendable {
             "forwarding: policy \"\(policy.document.name)\" version \(firstVersion), mode \(mode(of: policy.document).name), \(first.ruleNames.count) rules")
         if let recording {
             recording.begin(bridge.trafficRings, watch: watch)
+            recording.beQuick(!policy.document.response.quarantines.isEmpty)
             watch?.begin()
             log.info("recording to \(recording.now.file)")
         } else {
             log.info("nothing is recorded, and nothing raises an alert: that needs --state DIR")
         }
-        for warning in recordingWarnings(policy.document) { log.warning("\(warning)") }
+        for warning in warnings(on: policy.document) { log.warning("\(warning)") }
         for order in state.withLock({ quarantines.orders }) { log.warning("\(order.device) is still in quarantine, until \(order.end)") }
         if let audit { noteStart(audit, policy, version: firstVersion, isAsBefore: isAsBefore, starter) }
         try Privileges.drop()
@@ -286,12 +287,21 @@ public final class Daemon: @unchecked Sendable {
 
     private func mode(of document: PolicyDocument) -> Mode { configuration.mode ?? document.mode }
 
-    /// What a policy and what is recorded have to do with each other.
-    private func recordingWarnings(_ document: PolicyDocument) -> [String] {
-        if configuration.state == nil {
-            return mode(of: document) == .learn ? ["mode learn, but nothing is recorded: start the bridge with --state DIR"] : []
+    /// What a policy asks for that this bridge was not started for, and the other way round.
+    private func warnings(on document: PolicyDocument) -> [String] {
+        var warnings: [String] = []
+        let mirrors = document.rules.contains(where: \.isMirrored)
+        if mirrors, configuration.bridge.mirror == nil { warnings.append("rules with mirror = true, but nothing is copied: start the bridge with --mirror PORT") }
+        if let port = configuration.bridge.mirror {
+            if !mirrors { warnings.append("nothing is copied to \(port): no rule of the policy has mirror = true") }
+            if document.failing.onlyKernel { warnings.append("datapath = \"kernel\": what the kernel judges is not copied to \(port)") }
         }
-        return document.failing.onlyKernel ? ["datapath = \"kernel\": what the kernel judges is not recorded, and raises no alert"] : []
+        if configuration.state == nil {
+            if mode(of: document) == .learn { warnings.append("mode learn, but nothing is recorded: start the bridge with --state DIR") }
+        } else if document.failing.onlyKernel {
+            warnings.append("datapath = \"kernel\": what the kernel judges is not recorded, and raises no alert")
+        }
+        return warnings
     }
 
     // MARK: - Waiting
@@ -388,6 +398,9 @@ public final class Daemon: @unchecked Sendable {
         let jump = String(format: "%+.3f s", Double(offset - known) / 1e9)
         log.warning("the clock was set: \(jump)")
         audit?.add(.clockChanged, "the clock was set: \(jump)", ["by": jump])
+        guard !quarantines.orders.isEmpty else { return }
+        quarantines.shift(by: (offset - known) / 1_000_000_000)
+        keeping.async { [self] in _ = writeQuarantine(isFirst: true) }
     }
 
     /// Says when a cable or a port comes or goes.
@@ -613,10 +626,11 @@ public final class Daemon: @unchecked Sendable {
             appliedAt = ContinuousClock().now
             lastExpiry = built.lastExpiry
             watch?.use(PolicyView(policy.document, mode: mode(of: policy.document)))
+            recording?.beQuick(!policy.document.response.quarantines.isEmpty)
             watch?.observe(
                 .policyChanged(name: policy.document.name, version: next, mode: mode(of: policy.document).name, rules: built.ruleNames.count))
             if newPolicy != nil {
-                warnings += recordingWarnings(policy.document) + bridge.transmitWarnings + [bridge.recordWarning].compactMap(\.self)
+                warnings += self.warnings(on: policy.document) + bridge.transmitWarnings + [bridge.recordWarning].compactMap(\.self)
                 // A policy that is applied without being doubted ends the doubt about the one before.
                 unconfirmed = confirmWithin.map { seconds in
                     Unconfirmed(

@@ -1,5 +1,6 @@
 // What the control socket speaks: one JSON object each way, then the connection ends.
 
+import Datapath
 import Foundation
 import Policy
 
@@ -189,6 +190,22 @@ public struct StatusReport: Codable, Sendable {
         public var goesOn: Bool
     }
 
+    /// Copies of frames for a third port.
+    public struct Mirror: Codable, Sendable {
+        public var port: String
+        /// Sent.
+        public var frames: UInt64
+        public var bytes: UInt64
+        /// Not copied, because those before were not sent yet.
+        public var lost: UInt64
+        /// Not taken by the port: too long for it, or it is down.
+        public var refused: UInt64
+
+        init(_ snapshot: MirrorSnapshot) {
+            (port, frames, bytes, lost, refused) = (snapshot.port, snapshot.frames, snapshot.bytes, snapshot.lost, snapshot.refused)
+        }
+    }
+
     /// The flow table.
     public struct Flows: Codable, Sendable {
         /// Flows that it is made for, and entries now: flows, and what is kept beside them.
@@ -351,6 +368,8 @@ public struct StatusReport: Codable, Sendable {
     public var wouldDeny: [Cause]
     /// nil: none are kept.
     public var flows: Flows?
+    /// nil: there is no mirror port.
+    public var mirror: Mirror?
     public var identities: Addresses
     /// nil: nothing is recorded.
     public var recording: Recording?

@@ -44,6 +44,11 @@ extension StatusReport {
             text.add("flows_capacity", .gauge, "Flows that it is made for.", [([:], Double(flows.capacity))])
             text.add("flows_refused_total", .counter, "Flows that found no room.", [([:], Double(flows.refused))])
         }
+        if let mirror {
+            text.add(
+                "mirror_frames_total", .counter, "Copies of frames for the mirror port, by what became of them.",
+                [(["result": "sent"], Double(mirror.frames)), (["result": "lost"], Double(mirror.lost)), (["result": "refused"], Double(mirror.refused))])
+        }
         text.add("address_changes_total", .counter, "Addresses that changed hands, or that somebody forged.", [([:], Double(identities.changes))])
         text.add("quarantined_devices", .gauge, "Devices that are cut off.", [([:], Double(quarantine.count { !$0.isIsland }))])
         text.add("isolated", .gauge, "1: nothing crosses.", [([:], quarantine.contains(where: \.isIsland) ? 1 : 0)])

@@ -2,6 +2,7 @@
 // where there is a state directory.
 
 import Allowlist
+import CLinux
 import Detection
 import Foundation
 import Frames
@@ -52,11 +53,18 @@ struct Quarantines {
     static let longest: Int64 = 30 * 86_400
 
     /// - Parameter directory: of the state; nil: none.
-    init(directory: String?) { file = directory.map { $0 + "/quarantine.json" } }
+    init(directory: String?) { file = directory.map { "\($0)/\(Self.fileName)" } }
+
+    static let fileName = "quarantine.json"
 
     /// Reads what a process before left, if anything.
     mutating func read(now: Int64) throws(ControlFailure) {
         guard let file, FileManager.default.fileExists(atPath: file) else { return }
+        orders = try Self.orders(in: file)
+        orders.removeAll { $0.until <= now }
+    }
+
+    static func orders(in file: String) throws(ControlFailure) -> [QuarantineOrder] {
         let data: Data
         do { data = try Data(contentsOf: URL(fileURLWithPath: file)) } catch {
             throw ControlFailure("reading the devices in quarantine from \(file): \(error.localizedDescription)")
@@ -67,8 +75,7 @@ struct Quarantines {
             throw ControlFailure(
                 "reading the devices in quarantine from \(file): it is damaged\n  → remove it, and quarantine again whoever must not be let go")
         }
-        orders = read
-        orders.removeAll { $0.until <= now }
+        return read
     }
 
     /// All at once, or not at all. May take as long as the disk does.
@@ -105,7 +112,25 @@ struct Quarantines {
     /// - Parameter ruleNames: of the table that it stands before.
     func compiled(ruleNames: [String]) -> Quarantine {
         let numbers = Dictionary(ruleNames.enumerated().map { ($0.element, UInt32($0.offset)) }, uniquingKeysWith: { first, _ in first })
-        return Quarantine(devices: Self.devices(orders, ruleNames: numbers), isIsland: orders.contains(where: \.isIsland))
+        let island = orders.filter(\.isIsland).map(\.until).max()
+        return Quarantine(
+            devices: Self.devices(orders, ruleNames: numbers), isIsland: island != nil, islandUntil: island.map(Self.monotonic) ?? .max)
+    }
+
+    /// The clock was set: what is ordered goes on for as long as was said.
+    ///
+    /// - Parameter seconds: by which it is later now.
+    mutating func shift(by seconds: Int64) {
+        for i in orders.indices {
+            orders[i].since += seconds
+            orders[i].until += seconds
+        }
+    }
+
+    /// ns of CLOCK_MONOTONIC, from seconds since 1970.
+    private static func monotonic(_ time: Int64) -> UInt64 {
+        let left = max(0, Double(time) - Date().timeIntervalSince1970)
+        return clinux_monotonic() &+ UInt64(left * 1e9)
     }
 
     /// One for each address, the first MAC addresses along with them: each costs a comparison.
@@ -117,7 +142,7 @@ struct Quarantines {
             return (0..<max(addresses.count, macs.count)).map { i in
                 QuarantinedDevice(
                     address: i < addresses.count ? addresses[i].words : nil, family: i < addresses.count ? addresses[i].family : .ipv4,
-                    mac: i < macs.count ? macs[i] : nil, exceptions: exceptions)
+                    mac: i < macs.count ? macs[i] : nil, exceptions: exceptions, until: monotonic(order.until))
             }
         }
     }

@@ -1,7 +1,8 @@
 // From the workers' traffic records to the history on disk.
 //
 //   rings ─ every 50 ms ─► in order of time ─► learner ─ every 750 ms ─► batch ─► another thread: one transaction
-//                                        └─► detector (Watch)
+//     │                                  └─► detector (Watch)
+//     └─ what did not pass, at once; every 2 ms where somebody is to be cut off by it ─► detector
 //
 // Neither thread is waited for by anybody who forwards or answers. A disk that is slow or full holds up the writing only:
 // the learner goes on in memory that is bounded, and the batch that could not be written is written later.
@@ -26,6 +27,7 @@ final class Recording: @unchecked Sendable {
     private var opening: Result<Void, HistoryError>?
     /// nil: there is no bridge yet.
     private var rings: [TrafficRing]?
+    private var isPrompt = false
     private var isEnding = false
     private var hasEnded = false
     /// A batch to write; then, what came of it.
@@ -35,6 +37,8 @@ final class Recording: @unchecked Sendable {
     /// Between looks into the rings, in seconds; and where one of them was a quarter full.
     private static let pause = 0.05
     private static let shortPause = 0.005
+    /// Where an alert may cut a device off by itself.
+    private static let promptPause = 0.002
     /// Between batches, in nanoseconds. With what waits before it, a process that is killed has lost a second at the most.
     private static let batchInterval: UInt64 = 750_000_000
     /// Records that wait for earlier ones of other workers. More are learnt from as they are.
@@ -70,6 +74,9 @@ final class Recording: @unchecked Sendable {
             self.watch = watch
         }
     }
+
+    /// - Parameter prompt: whether what is denied must not wait.
+    func beQuick(_ prompt: Bool) { change { isPrompt = prompt } }
 
     /// Takes the rest and writes it. The workers must have ended.
     func finish() {
@@ -136,9 +143,10 @@ final class Recording: @unchecked Sendable {
         var waiting: [TrafficRecord] = []
         var lastBatch = clinux_monotonic()
         var pause = Self.pause
+        var samples: [FrameSample] = []
         while true {
             changed.lock()
-            if !isEnding { _ = changed.wait(until: Date(timeIntervalSinceNow: pause)) }
+            if !isEnding { _ = changed.wait(until: Date(timeIntervalSinceNow: isPrompt ? min(pause, Self.promptPause) : pause)) }
             let isLast = isEnding
             changed.unlock()
             // Before the rings are read: what began until then is in them.
@@ -149,7 +157,9 @@ final class Recording: @unchecked Sendable {
                 let count = ring.take(into: &waiting)
                 if count > ring.capacity / 4 { pause = Self.shortPause }
                 taken += count
+                ring.samples.take(into: &samples)
             }
+            tellUrgent(waiting.suffix(taken), &samples, watch)
             learn(&waiting, until: waiting.count > Self.mostWaiting ? .max : settled, learner, watch)
             if isLast { learner.finish() }
             let now = clinux_monotonic()
@@ -186,8 +196,21 @@ final class Recording: @unchecked Sendable {
             waiting[i].last &+= offset
             learner.learn(waiting[i])
         }
-        watch?.observe(Array(waiting[..<end]))
+        watch?.observe(waiting[..<end].filter { !$0.isUrgent })
         waiting.removeFirst(end)
+    }
+
+    /// Gives the detector what must not wait for other workers' records.
+    private func tellUrgent(_ new: ArraySlice<TrafficRecord>, _ samples: inout [FrameSample], _ watch: Watch?) {
+        var urgent = new.filter(\.isUrgent)
+        urgent.sort { $0.first < $1.first }
+        let offset = calendarNow() &- clinux_monotonic()
+        for i in urgent.indices {
+            urgent[i].first &+= offset
+            urgent[i].last &+= offset
+        }
+        watch?.observe(urgent, samples)
+        samples.removeAll(keepingCapacity: true)
     }
 
     // MARK: - Writing

@@ -11,6 +11,10 @@ import Glibc
 
 public enum StateBackup {
     static let policyName = "policy.toml"
+    /// Beside the stores: who is cut off.
+    private static let orders = Quarantines.fileName
+
+    private static func hasOrders(_ directory: String) -> Bool { FileManager.default.fileExists(atPath: "\(directory)/\(orders)") }
 
     /// In the header of each of Sekisho's stores: "SK" and two letters more.
     static func isOurs(applicationID: Int64) -> Bool { applicationID >> 16 == 0x534B }
@@ -77,6 +81,14 @@ public enum StateBackup {
         guard !files.isEmpty else {
             throw ArchiveError("there is nothing to back up in \(directory)\n  → name the directory that sekisho run records to (--state)")
         }
+        if hasOrders(directory) {
+            let copy = "\(scratch)/\(orders)"
+            do { try FileManager.default.copyItem(atPath: "\(directory)/\(orders)", toPath: copy) } catch {
+                throw ArchiveError("copying \(directory)/\(orders): \(error.localizedDescription)")
+            }
+            let (bytes, sha256) = try FilePieces.digest(copy)
+            files.append(ArchiveManifest.File(name: orders, bytes: bytes, sha256: sha256, about: "\(directory)/\(orders)"))
+        }
         if let policy {
             files.append(
                 ArchiveManifest.File(
@@ -114,7 +126,7 @@ public enum StateBackup {
         } catch { throw ArchiveError("making the state directory \(directory): \(error.localizedDescription)") }
         let lock = try StateLock(directory: directory, .alone)
         defer { _ = lock }
-        let present = try stores(in: directory)
+        let present = try stores(in: directory) + (hasOrders(directory) ? [orders] : [])
         guard present.isEmpty || replaces else {
             throw ArchiveError("\(directory) has \(present.joined(separator: ", ")) already; nothing was changed\n  → --force moves that aside first, or name another directory")
         }
@@ -131,7 +143,7 @@ public enum StateBackup {
                 policy = (policy ?? []) + (piece ?? [])
                 return
             }
-            guard entry.name.hasSuffix(".sqlite") else { throw ArchiveError("reading \(path): \(entry.name) is nothing that belongs into a state directory") }
+            guard entry.name.hasSuffix(".sqlite") || entry.name == orders else { throw ArchiveError("reading \(path): \(entry.name) is nothing that belongs into a state directory") }
             let target = arriving(entry.name)
             if file < 0 {
                 unlink(target)
@@ -180,6 +192,10 @@ public enum StateBackup {
 
     /// That it is a store of ours, and whole.
     private static func check(_ path: String, as name: String) throws(ArchiveError) {
+        if name == orders {
+            guard (try? Quarantines.orders(in: path)) != nil else { throw ArchiveError("\(name) in the backup is damaged; nothing was changed") }
+            return
+        }
         let (application, said) = try asking(path) { db in
             (try Int64.fetchOne(db, sql: "PRAGMA application_id") ?? 0, try String.fetchOne(db, sql: "PRAGMA quick_check") ?? "")
         }

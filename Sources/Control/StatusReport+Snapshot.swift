@@ -46,6 +46,7 @@ extension StatusReport {
         self.denied = Self.causes(denied)
         wouldDeny = Self.causes(noted)
         flows = snapshot.flows.map { Flows($0) }
+        mirror = snapshot.mirror.map { Mirror($0) }
         identities = Addresses(
             known: known.count, changes: known.changeCount, forgotten: known.forgotten,
             latest: known.changes.suffix(32).reversed().map {

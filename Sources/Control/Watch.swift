@@ -7,6 +7,7 @@
 import Allowlist
 import Baseline
 import CLinux
+import Datapath
 import Detection
 import Foundation
 import Frames
@@ -27,14 +28,17 @@ final class Watch: @unchecked Sendable {
     private var hasEnded = false
     /// What waits for the detector.
     private var records: [TrafficRecord] = []
+    private var samples: [FrameSample] = []
     private var events: [(event: BridgeEvent, time: UInt64)] = []
     private var nextPolicy: PolicyView?
     /// The latest state of alerts that is not on disk.
     private var unwritten: [Int64: Alert] = [:]
+    private var unwrittenFrames: [Int64: [AlertFrame]] = [:]
 
     private static let pause = 0.05
     private static let mostWaiting = 1 << 18
     private static let mostEvents = 256
+    private static let mostSamples = 4096
     /// How long the end waits for the disk, in seconds.
     private static let patience = 5.0
 
@@ -57,9 +61,13 @@ final class Watch: @unchecked Sendable {
     /// The bridge is there.
     func begin() { change { hasBegun = true } }
 
-    /// - Parameter records: in order of time, ns since 1970.
-    func observe(_ more: [TrafficRecord]) {
+    /// - Parameters:
+    ///   - more: in order of time, ns since 1970; what is urgent may come before what was earlier.
+    ///   - frames: what came of those that did not pass, by CLOCK_MONOTONIC.
+    func observe(_ more: [TrafficRecord], _ frames: [FrameSample] = []) {
+        if more.isEmpty, frames.isEmpty { return }
         change {
+            samples += frames.prefix(max(0, Self.mostSamples - samples.count))
             let room = Self.mostWaiting - records.count
             if more.count <= room { records += more } else {
                 records += more.prefix(max(0, room))
@@ -85,7 +93,7 @@ final class Watch: @unchecked Sendable {
         change { isEnding = true }
         let end = Date(timeIntervalSinceNow: Self.patience)
         changed.lock()
-        while !hasEnded || !unwritten.isEmpty, changed.wait(until: end) {}
+        while !hasEnded || !unwritten.isEmpty || !unwrittenFrames.isEmpty, changed.wait(until: end) {}
         if !unwritten.isEmpty { log.error("alerts: the disk takes nothing; the last changes of \(unwritten.count) alerts are lost") }
         changed.unlock()
     }
@@ -129,12 +137,16 @@ final class Watch: @unchecked Sendable {
         // Of the last week, for whoever watches after this detector.
         var latest = Dictionary(uniqueKeysWithValues: recent.map { ($0.id, $0) }), lastID = last
         var mode = policy.mode
+        var frames = AlertFrames()
         while true {
             changed.lock()
             if !isEnding, records.isEmpty { _ = changed.wait(until: Date(timeIntervalSinceNow: Self.pause)) }
-            let (records, events, next, isLast) = (records, events, nextPolicy, isEnding)
-            (self.records, self.events, nextPolicy) = ([], [], nil)
+            let (records, samples, events, next, isLast) = (records, samples, events, nextPolicy, isEnding)
+            (self.records, self.samples, self.events, nextPolicy) = ([], [], [], nil)
             changed.unlock()
+            // Before the records: an alert has its frames from the beginning.
+            let offset = calendarNow() &- clinux_monotonic()
+            frames.add(samples.map { AlertFrame($0, offset: offset) })
             // Frames that came before a change were judged by the policy before it.
             for record in records { detector.observe(record) }
             func take(_ changes: [AlertChange]) {
@@ -142,7 +154,7 @@ final class Watch: @unchecked Sendable {
                     latest[change.alert.id] = change.alert
                     lastID = max(lastID, change.alert.id)
                 }
-                tell(changes, open: detector.open)
+                tell(changes, open: detector.open, &frames)
             }
             if let next {
                 if mode == .learn, next.mode != .learn {
@@ -175,7 +187,7 @@ final class Watch: @unchecked Sendable {
         }
     }
 
-    private func tell(_ changes: [AlertChange], open: Int) {
+    private func tell(_ changes: [AlertChange], open: Int, _ frames: inout AlertFrames) {
         for one in changes {
             let alert = one.alert
             switch one {
@@ -185,8 +197,11 @@ final class Watch: @unchecked Sendable {
             }
             hook(one)
         }
+        let evidence = changes.map { ($0.alert.id, frames.take(for: $0.alert)) }.filter { !$0.1.isEmpty }
+        for case .ended(let alert) in changes { frames.end(alert) }
         change {
             state.open = open
+            for (id, more) in evidence { unwrittenFrames[id, default: []] += more }
             for one in changes {
                 if case .raised = one { state.raised += 1 }
                 unwritten[one.alert.id] = one.alert
@@ -201,14 +216,21 @@ final class Watch: @unchecked Sendable {
         var vendors = VendorCache()
         while true {
             changed.lock()
-            while unwritten.isEmpty {
+            while unwritten.isEmpty, unwrittenFrames.isEmpty {
                 if hasEnded { return changed.unlock() }
                 changed.wait()
             }
-            let batch = unwritten
+            let (batch, frames) = (unwritten, unwrittenFrames)
             changed.unlock()
             do throws(HistoryError) {
                 try store.write(batch.values.sorted { $0.id < $1.id }.map { vendors.named($0) })
+                for (id, list) in frames {
+                    try store.write(list, of: id)
+                    change {
+                        unwrittenFrames[id]?.removeFirst(list.count)
+                        if unwrittenFrames[id]?.isEmpty ?? false { unwrittenFrames[id] = nil }
+                    }
+                }
                 change {
                     // What changed meanwhile is for the next time.
                     for (id, alert) in batch where unwritten[id] == alert { unwritten[id] = nil }
@@ -227,6 +249,15 @@ final class Watch: @unchecked Sendable {
                 if gaveUp { return }
             }
         }
+    }
+}
+
+extension AlertFrame {
+    /// - Parameter offset: from CLOCK_MONOTONIC to the calendar, ns.
+    fileprivate init(_ sample: FrameSample, offset: UInt64) {
+        self.init(
+            time: sample.time &+ offset, sender: sample.sender, source: sample.source, side: sample.side, cause: sample.cause,
+            wireLength: Int(sample.wireLength), bytes: sample.bytes)
     }
 }
 

@@ -18,14 +18,17 @@ public struct BridgeConfiguration: Sendable {
     public var latencySample: Int
     /// Whether traffic is recorded, for `trafficRings`.
     public var records: Bool
+    /// Port that copies of frames of mirrored rules leave by; nil: none.
+    public var mirror: String?
 
     /// Rare enough to cost nothing (docs/performance.md), often enough for a percentile of a busy second.
     public static let usualLatencySample = 128
 
     public init(
         inside: String, outside: String, queues: Int? = nil, cpus: [Int] = [], idle: IdlePolicy = .hybrid,
-        latencySample: Int = BridgeConfiguration.usualLatencySample, records: Bool = false
+        latencySample: Int = BridgeConfiguration.usualLatencySample, records: Bool = false, mirror: String? = nil
     ) {
+        self.mirror = mirror
         self.inside = inside
         self.outside = outside
         self.queues = queues
@@ -69,6 +72,7 @@ public final class Bridge {
     private let remains: BridgeRemains
     private var lock: Int32 = -1
     private var failing: FailurePlan
+    private let mirror: MirrorPort?
     private let flows: FlowTable?
     private let flowPlan: FlowPlan
     /// Whether the program was taken over from a bridge that was here before, with no frame in between.
@@ -90,6 +94,7 @@ public final class Bridge {
         try Self.checkClock()
         ports = try Self.checkedPorts(configuration)
         atStart = ports.map { ($0.mtu, $0.queues.now) }
+        mirror = if let name = configuration.mirror { try MirrorPort(Self.checkedMirror(name, ports)) } else { nil }
         let plan = try WorkerPlan(configuration, ports)
         remains = BridgeRemains(inside: configuration.inside, outside: configuration.outside)
         if makeWay == nil { lock = try Self.lock(remains, configuration) }
@@ -230,6 +235,7 @@ public final class Bridge {
     /// Begins to forward.
     public func start() throws(DatapathError) {
         publisher.publish(first.table, ruleNames: first.ruleNames, quarantine: first.quarantine)
+        try mirror?.start()
         for thread in threads {
             thread.rest(failing.onlyKernel)
             thread.setUnwatched(after: failing.unwatchedAfter)
@@ -428,6 +434,7 @@ public final class Bridge {
     /// Ends the workers, those of a start that failed half-way too. Then the queues are another process's to bind.
     private func release() {
         for thread in threads { thread.stop() }
+        mirror?.stop()
         threads = []
         sockets = []
     }
@@ -579,6 +586,7 @@ public final class Bridge {
         }
         let trafficRing = configuration.records ? TrafficRing() : nil
         loop.recorder = trafficRing.map { TrafficRecorder.allocate(ring: $0) }
+        loop.mirror = mirror?.addRing().writer
         threads.append(
             try WorkerThread(
                 index: index, cpu: worker.cpu, idle: configuration.idle, worker: loop, published: published,
@@ -677,6 +685,8 @@ public struct BridgeSnapshot: Sendable {
     public var ruleHits: [String: UInt64]
     /// Of all workers; nil: no flows are kept.
     public var flows: FlowSnapshot?
+    /// nil: there is no mirror port.
+    public var mirror: MirrorSnapshot?
     public var failures: [FailureEpisodes]
 }
 
@@ -720,7 +730,8 @@ extension Bridge {
         }
         return BridgeSnapshot(
             ports: ports, workers: threads.map(\.snapshot), directions: directions, kernel: kernel,
-            ruleHits: publisher.hits().merging(program.ruleHits(), uniquingKeysWith: &+), flows: flowSnapshot, failures: program.episodes())
+            ruleHits: publisher.hits().merging(program.ruleHits(), uniquingKeysWith: &+), flows: flowSnapshot, mirror: mirror?.snapshot,
+            failures: program.episodes())
     }
 }
 

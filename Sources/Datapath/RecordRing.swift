@@ -36,13 +36,23 @@ struct RecordRing<Record: BitwiseCopyable> {
     /// - Returns: false if there is no room.
     @inline(__always)
     func put(_ record: Record) -> Bool {
-        let put = words[Self.put].load(ordering: .relaxed)
-        guard put &- words[Self.taken].load(ordering: .acquiring) < UInt64(capacity) else { return false }
-        records[Int(truncatingIfNeeded: put) & (capacity &- 1)] = record
-        // Release: the record is written before the index that shows it.
-        words[Self.put].store(put &+ 1, ordering: .releasing)
+        guard let place = next() else { return false }
+        place.pointee = record
+        commit()
         return true
     }
+
+    /// The place of the next record, to be filled in and then committed; nil: there is no room.
+    @inline(__always)
+    func next() -> UnsafeMutablePointer<Record>? {
+        let put = words[Self.put].load(ordering: .relaxed)
+        guard put &- words[Self.taken].load(ordering: .acquiring) < UInt64(capacity) else { return nil }
+        return records + (Int(truncatingIfNeeded: put) & (capacity &- 1))
+    }
+
+    /// Shows the reader what was filled in. Release: the record is written before the index that shows it.
+    @inline(__always)
+    func commit() { words[Self.put].store(words[Self.put].load(ordering: .relaxed) &+ 1, ordering: .releasing) }
 
     @inline(__always)
     func add(_ count: UInt64, to word: Int) { words[word].store(words[word].load(ordering: .relaxed) &+ count, ordering: .relaxed) }

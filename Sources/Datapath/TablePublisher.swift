@@ -18,6 +18,8 @@ struct Publication {
     let version: UInt64
     /// Hits by rule, one array for each worker.
     let hits: UnsafeMutablePointer<UnsafeMutablePointer<Counter>>
+    /// A bit for each rule whose frames are copied to the mirror port; nil: none is.
+    let mirrored: UnsafeMutablePointer<UInt64>?
 }
 
 /// What the packet path shares with the control side: trivial, copied into each worker.
@@ -117,7 +119,8 @@ final class TablePublisher {
             for rule in 0..<count { (counters + rule).initialize(to: Counter()) }
             hits[worker] = counters
         }
-        let publication = show(table, quarantine, hits)
+        let mirrored = Self.bits(table.source.mirrored, count: ruleNames.count)
+        let publication = show(table, quarantine, hits, mirrored)
         if let live { retired.append(live) }
         live = Owned(table: table, ruleNames: ruleNames, hits: hits, publication: publication, quarantine: quarantine)
     }
@@ -125,20 +128,29 @@ final class TablePublisher {
     /// Puts another quarantine before the table in use.
     func publish(_ quarantine: Quarantine) {
         guard let owned = live else { return }
-        let publication = show(owned.table, quarantine, owned.hits)
+        let publication = show(owned.table, quarantine, owned.hits, owned.publication.pointee.mirrored)
         past.append((owned.publication, owned.quarantine))
         live?.publication = publication
         live?.quarantine = quarantine
     }
 
     private func show(
-        _ table: CompiledTable, _ quarantine: Quarantine, _ hits: UnsafeMutablePointer<UnsafeMutablePointer<Counter>>
+        _ table: CompiledTable, _ quarantine: Quarantine, _ hits: UnsafeMutablePointer<UnsafeMutablePointer<Counter>>,
+        _ mirrored: UnsafeMutablePointer<UInt64>?
     ) -> UnsafeMutablePointer<Publication> {
         version += 1
         let publication = UnsafeMutablePointer<Publication>.allocate(capacity: 1)
-        publication.initialize(to: Publication(table: table.view, quarantine: quarantine.view, version: version, hits: hits))
+        publication.initialize(to: Publication(table: table.view, quarantine: quarantine.view, version: version, hits: hits, mirrored: mirrored))
         current.pointee.store(UInt(bitPattern: publication), ordering: .sequentiallyConsistent)
         return publication
+    }
+
+    private static func bits(_ places: Set<Int>, count: Int) -> UnsafeMutablePointer<UInt64>? {
+        if places.isEmpty { return nil }
+        let bits = UnsafeMutablePointer<UInt64>.allocate(capacity: count / 64 + 1)
+        bits.initialize(repeating: 0, count: count / 64 + 1)
+        for place in places where place < count { bits[place / 64] |= 1 << UInt64(place % 64) }
+        return bits
     }
 
     var quarantine: Quarantine { live?.quarantine ?? .none }
@@ -184,6 +196,7 @@ final class TablePublisher {
     private func free(_ owned: Owned) {
         for worker in 0..<workerCount { owned.hits[worker].deallocate() }
         owned.hits.deallocate()
+        owned.publication.pointee.mirrored?.deallocate()
         owned.publication.deallocate()
     }
 }

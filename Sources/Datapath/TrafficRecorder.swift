@@ -2,7 +2,8 @@
 //
 //   worker   burst ─► place of its flow: frames, bytes, flags, last ─► displaced, or old ─► ring ─►   control
 //
-// A frame only adds to its flow's place. The ring has one writer and one reader; when it is full the worker counts what is
+// A frame only adds to its flow's place. What did not pass, and who claims an address, is told at once: somebody may have to be cut off. The ring
+// has one writer and one reader; when it is full the worker counts what is
 // lost, and goes on.
 
 import Allowlist
@@ -15,6 +16,8 @@ private let longestHeld: UInt64 = 100_000_000
 private let betweenPasses: UInt64 = 25_000_000
 /// Of `occupied`, looked at by one call of `tell`: 256 places, some microseconds if all must go.
 private let wordsPerCall = 4
+/// Of those that are urgent, handed over by one call.
+private let urgentPerCall = 256
 /// Flows of one side that are summed up at once; in sets of two.
 private let placesPerSide = 4096
 /// A place has two cache lines.
@@ -51,6 +54,10 @@ private enum Kind {
     @inline(__always) static var withoutFlags: UInt64 { ~0xFF00_0000 }
     /// No frame has it.
     @inline(__always) static var free: UInt64 { .max }
+    /// Did not pass, or would not, or claims an address.
+    @inline(__always) static func isUrgent(_ kind: UInt64) -> Bool {
+        kind & 0xFF00 != 0 || kind & 0xFF >= UInt64(FrameForm.arp.rawValue)
+    }
 }
 
 /// What only the worker knows of its recording.
@@ -64,12 +71,17 @@ private struct RecorderState {
     var passBegan: UInt64 = 0
     /// What began until then is handed over by this pass.
     var cutoff: UInt64 = 0
+    /// Whether there may be urgent ones, and when they were last handed over.
+    var hasUrgent = false
+    var urgentAt: UInt64 = 0
 }
 
 /// Records on their way to the control side.
 public final class TrafficRing: @unchecked Sendable {
     // Unchecked: one writer, one reader, and the words between them are atomic.
     fileprivate let ring: RecordRing<TrafficRecord>
+    /// The beginnings of frames that did not pass, one for each such record if there is room.
+    public let samples = FrameSampleRing()
 
     fileprivate enum Word {
         @inline(__always) static var lostRecords: Int { RecordRing<TrafficRecord>.firstCount }
@@ -104,8 +116,11 @@ struct TrafficRecorder {
     private let places: UnsafeMutableRawPointer
     /// A bit for each place that holds something.
     private let occupied: UnsafeMutablePointer<UInt64>
+    /// Of these, those that must not wait.
+    private let urgent: UnsafeMutablePointer<UInt64>
     private let state: UnsafeMutablePointer<RecorderState>
     private let ring: RecordRing<TrafficRecord>
+    private let sampler: FrameSampler
 
     private static var wordCount: Int { 2 * placesPerSide / 64 }
 
@@ -119,12 +134,15 @@ struct TrafficRecorder {
         occupied.initialize(repeating: 0, count: wordCount)
         let state = UnsafeMutablePointer<RecorderState>.allocate(capacity: 1)
         state.initialize(to: RecorderState())
-        return TrafficRecorder(places: places, occupied: occupied, state: state, ring: ring.ring)
+        let urgent = UnsafeMutablePointer<UInt64>.allocate(capacity: wordCount)
+        urgent.initialize(repeating: 0, count: wordCount)
+        return TrafficRecorder(places: places, occupied: occupied, urgent: urgent, state: state, ring: ring.ring, sampler: ring.samples.sampler)
     }
 
     func deallocate() {
         places.deallocate()
         occupied.deallocate()
+        urgent.deallocate()
         state.deallocate()
     }
 
@@ -155,7 +173,7 @@ struct TrafficRecorder {
             if _fastPath(!differs(place, headers + i, ports, kind)) {
                 add(place, headers + i, lengths[i], now)
             } else {
-                miss(at, headers + i, ports, kind, frames[i], lengths[i])
+                miss(at, headers + i, ports, kind, frames[i], lengths[i], side)
             }
         }
     }
@@ -181,7 +199,7 @@ struct TrafficRecorder {
     @inline(never)
     private func miss(
         _ at: UnsafeMutableRawPointer, _ headers: UnsafePointer<FrameHeaders>, _ ports: UInt64, _ kind: UInt64, _ frame: UnsafeRawPointer,
-        _ length: UInt32
+        _ length: UInt32, _ side: Side
     ) {
         let now = state.pointee.clock
         let first = at.assumingMemoryBound(to: Place.self)
@@ -205,6 +223,11 @@ struct TrafficRecorder {
         state.pointee.births &+= 1
         let number = number(place)
         occupied[number / 64] |= 1 << UInt64(number % 64)
+        guard Kind.isUrgent(kind) else { return }
+        urgent[number / 64] |= 1 << UInt64(number % 64)
+        state.pointee.hasUrgent = true
+        let cause = Cause(rawValue: UInt8(truncatingIfNeeded: kind >> 8))
+        if cause != .none { sampler.take(frame, headers, wireLength: length, cause: cause, from: side, at: now) }
     }
 
     /// Hands a place over if it is of this flow.
@@ -225,6 +248,7 @@ struct TrafficRecorder {
     private func handOver(_ place: UnsafeMutablePointer<Place>) {
         let number = number(place)
         occupied[number / 64] &= ~(1 << UInt64(number % 64))
+        urgent[number / 64] &= ~(1 << UInt64(number % 64))
         let kind = place.pointee.kind
         place.pointee.kind = Kind.free
         let ports = place.pointee.ports
@@ -256,11 +280,31 @@ struct TrafficRecorder {
             state.pointee.clock = nanoseconds
             state.pointee.births = 0
         }
+        // By the clock's ticks, so that a flow that is denied without end is a few hundred records a second.
+        if state.pointee.hasUrgent, nanoseconds != state.pointee.urgentAt { tellUrgent(urgentPerCall) }
         if beginsPass() { sweep(wordsPerCall) }
+    }
+
+    /// Hands over what must not wait.
+    @inline(never)
+    private func tellUrgent(_ most: Int) {
+        var left = most
+        for position in 0..<Self.wordCount {
+            // `handOver` takes the bits away.
+            while urgent[position] != 0 {
+                if left == 0 { return }
+                left &-= 1
+                let number = position &* 64 &+ urgent[position].trailingZeroBitCount
+                handOver((places + number &* placeBytes).assumingMemoryBound(to: Place.self))
+            }
+        }
+        state.pointee.hasUrgent = false
+        state.pointee.urgentAt = state.pointee.clock
     }
 
     /// Hands over all that is old; before a sleep.
     func settle() {
+        if state.pointee.hasUrgent { tellUrgent(.max) }
         if beginsPass() { sweep(Self.wordCount) }
     }
 

@@ -39,6 +39,8 @@ struct Worker: ~Copyable {
     let sightings = Sightings.allocate()
     /// Takes what passes, and what does not; nil: nothing is recorded. Set before the first turn.
     var recorder: TrafficRecorder?
+    /// Takes copies for the mirror port; nil: there is none. Set before the first turn.
+    var mirror: MirrorWriter?
     private let burst: Burst
     private let judgeMemory = JudgeMemory()
     private let scratch: JudgeScratch
@@ -174,6 +176,7 @@ struct Worker: ~Copyable {
             let frameCount = Int(available)
             let timed = judges ? judge(side, from, frameCount, burst.lengths, publication) : (count: 0, pickedUp: 0)
             sendWhole(from: side, from, frameCount, publication, judges)
+            if let mirror, let mirrored = publication.pointee.mirrored, judges { copyWhole(to: mirror, mirrored, frameCount) }
             finish(side, from, frameCount, descriptors: available, timed, judges)
             return frameCount
         }
@@ -194,6 +197,7 @@ struct Worker: ~Copyable {
         let timed = judges ? judge(side, from, frameCount, burst.firstLengths, publication) : (count: 0, pickedUp: 0)
         if !judges { for i in 0..<frameCount { burst.verdicts[i] = Verdict(rule: Verdict.noRule, cause: .none, isReply: false) } }
         transmit(from: side, from, frameCount, publication)
+        if let mirror, let mirrored = publication.pointee.mirrored, judges { copyChains(to: mirror, mirrored, from, frameCount) }
         finish(side, from, frameCount, descriptors: UInt32(truncatingIfNeeded: descriptorCount), timed, judges)
         return frameCount
     }
@@ -209,6 +213,11 @@ struct Worker: ~Copyable {
         var isNews = judgeBurst(
             publication.pointee.table, frames: burst.frames, headers: burst.headers, count: frameCount, from: side, scratch: scratch,
             verdicts: burst.verdicts)
+        let quarantine = publication.pointee.quarantine
+        if !quarantine.pointee.isEmpty {
+            quarantineBurst(
+                quarantine, frames: burst.frames, headers: burst.headers, count: frameCount, isBefore: keepsFlows, verdicts: burst.verdicts)
+        }
         if keepsFlows {
             trackBurst(
                 publication.pointee.table, flowView, from: side, frames: burst.frames, available: firstLengths, headers: burst.headers,
@@ -219,9 +228,8 @@ struct Worker: ~Copyable {
                 isNews = true
             }
         }
-        if !publication.pointee.quarantine.pointee.isEmpty {
-            quarantineBurst(
-                publication.pointee.quarantine, frames: burst.frames, headers: burst.headers, count: frameCount, verdicts: burst.verdicts)
+        if keepsFlows, quarantine.pointee.hasExceptions {
+            quarantineBurst(quarantine, frames: burst.frames, headers: burst.headers, count: frameCount, isBefore: false, verdicts: burst.verdicts)
         }
         if isNews { sightings.look(burst.frames, burst.headers, burst.verdicts, count: frameCount, from: side) }
         return timed
@@ -240,6 +248,46 @@ struct Worker: ~Copyable {
         }
         sockets[from].rx.release(descriptors)
         sockets[from].filled &-= descriptors
+    }
+
+    // MARK: - The mirror port
+
+    /// Whether a frame passed by a rule of which copies are asked for.
+    @inline(__always)
+    private func isMirrored(_ verdict: Verdict, _ mirrored: UnsafeMutablePointer<UInt64>) -> Bool {
+        guard verdict.cause == .none, verdict.rule != Verdict.noRule else { return false }
+        return mirrored[Int(verdict.rule) / 64] >> UInt64(verdict.rule % 64) & 1 == 1
+    }
+
+    /// Copies frames that are on their way already: until a later turn they stay where they are.
+    @inline(never)
+    private func copyWhole(to mirror: MirrorWriter, _ mirrored: UnsafeMutablePointer<UInt64>, _ frameCount: Int) {
+        for i in 0..<frameCount where isMirrored(burst.verdicts[i], mirrored) {
+            let length = Int(burst.lengths[i])
+            guard let place = mirror.place(length) else { continue }
+            place.copyMemory(from: burst.frames[i], byteCount: length)
+            mirror.commit(length)
+        }
+    }
+
+    /// The same where frames have several buffers.
+    @inline(never)
+    private func copyChains(to mirror: MirrorWriter, _ mirrored: UnsafeMutablePointer<UInt64>, _ from: Int, _ frameCount: Int) {
+        let rx = sockets[from].rx.cursor
+        for i in 0..<frameCount where isMirrored(burst.verdicts[i], mirrored) && burst.firstLengths[i] > 0
+            && burst.chainLengths[i] <= UInt8(longestChain)
+        {
+            let length = Int(burst.lengths[i])
+            guard let place = mirror.place(length) else { continue }
+            var done = 0
+            for k in 0..<UInt32(burst.chainLengths[i]) {
+                let descriptor = rx.peek(UInt32(burst.firstDescriptors[i]) &+ k)
+                // `lengths` is the sum of these.
+                (place + done).copyMemory(from: UnsafeRawPointer(frames.base) + Int(truncatingIfNeeded: descriptor.addr), byteCount: Int(descriptor.len))
+                done &+= Int(descriptor.len)
+            }
+            mirror.commit(length)
+        }
     }
 
     /// There is a timed frame in this burst, or in one of the next.

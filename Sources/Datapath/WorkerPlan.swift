@@ -65,6 +65,22 @@ public func allowedProcessors() -> [Int] {
 
 extension Bridge {
     /// The two ports, or why they cannot be a bridge. Nothing is changed yet.
+    /// The port that copies leave by: any that is nobody's part of the wire.
+    static func checkedMirror(_ name: String, _ ports: [NetworkPort]) throws(DatapathError) -> NetworkPort {
+        let port = try NetworkPort(name)
+        guard !ports.contains(where: { $0.index == port.index }) else {
+            throw DatapathError("mirroring to \(name), which is a port of the bridge", hint: "--mirror must be a third port")
+        }
+        guard !port.isLoopback, port.isEthernet else {
+            throw DatapathError("mirroring to \(name), which is not an Ethernet port", hint: "list the ports there are with: ip -brief link")
+        }
+        if let destination = defaultRoute(through: port) {
+            throw DatapathError(
+                "mirroring to \(name), which has this machine's default route (\(destination))", hint: "copies of the plant's frames must not go there; use a port of their own")
+        }
+        return port
+    }
+
     public static func checkedPorts(_ configuration: BridgeConfiguration) throws(DatapathError) -> [NetworkPort] {
         guard configuration.inside != configuration.outside else {
             throw DatapathError(

@@ -172,7 +172,7 @@ final class XDPProgram {
 
     /// Byte offsets in `struct control` of BPF/sekisho_xdp.bpf.c.
     private enum Word: Int {
-        case outside = 0, state = 4, actions = 8, onlyKernel = 24, table = 28, deadline = 32, gap = 40, tag = 44, longest = 48, quarantined = 52
+        case outside = 0, state = 4, actions = 8, onlyKernel = 24, table = 28, deadline = 32, gap = 40, tag = 44, longest = 48, quarantined = 52, islandUntil = 56
     }
 
     private func store(_ value: UInt32, at word: Word, index: Int = 0) {
@@ -205,12 +205,14 @@ final class XDPProgram {
         // The half not in use: nobody reads it any more since `settleQuarantine`.
         let half = (control.base + Word.quarantined.rawValue).load(as: UInt32.self) & 1 << 30 == 0 ? 1 : 0
         for (i, device) in new.devices.enumerated() {
-            let words = (quarantine.base + (half * Quarantine.capacity + i) * 32).assumingMemoryBound(to: UInt64.self)
+            let words = (quarantine.base + (half * Quarantine.capacity + i) * 40).assumingMemoryBound(to: UInt64.self)
             words[0] = device.address?.high ?? .max
             words[1] = device.address?.low ?? .max
             words[2] = device.mac?.rawValue ?? 0
             words[3] = device.family == .ipv6 ? 1 : 0
+            words[4] = device.until
         }
+        (control.base + Word.islandUntil.rawValue).assumingMemoryBound(to: Atomic<UInt64>.self).pointee.store(new.islandUntil, ordering: .releasing)
         store(UInt32(new.devices.count) | UInt32(half) << 30 | (new.isIsland ? 1 << 31 : 0), at: .quarantined)
     }
 

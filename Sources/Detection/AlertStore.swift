@@ -1,14 +1,22 @@
 // Alerts on disk: one SQLite file in the state directory, written by the daemon and read, and acknowledged, by whoever looks.
 
+import Allowlist
 import Baseline
 import Foundation
+import Frames
 import GRDB
 
 public final class AlertStore: Sendable {
     private let file: StateFile
     public var path: String { file.path }
 
-    static let version = 1
+    static let version = 2
+    private static let frames = """
+        CREATE TABLE frame (
+            alert INTEGER NOT NULL, number INTEGER NOT NULL, time INTEGER NOT NULL, sender INTEGER NOT NULL, source_high INTEGER NOT NULL,
+            source_low INTEGER NOT NULL, side INTEGER NOT NULL, cause INTEGER NOT NULL, wire_length INTEGER NOT NULL, bytes BLOB NOT NULL,
+            PRIMARY KEY (alert, number)) STRICT, WITHOUT ROWID
+        """
     private static let kind = StateFileKind(
         name: "alerts", what: "alerts", applicationID: 0x534B_5341 /* SKSA */, version: version,
         howToBegin: "alerts are made by a running bridge: sekisho run --state",
@@ -19,7 +27,9 @@ public final class AlertStore: Sendable {
                 body TEXT NOT NULL, acknowledged_at INTEGER, acknowledged_by TEXT, acknowledged_why TEXT) STRICT
             """,
             "CREATE INDEX alert_last ON alert (last)",
-        ])
+            frames,
+        ],
+        upgrades: [[frames]])
     /// What is kept: no more alerts, and no older ones.
     public static let most = 100_000
     public static let days = 400
@@ -50,6 +60,20 @@ public final class AlertStore: Sendable {
         }
     }
 
+    /// Writes down frames of an alert, behind those there are.
+    public func write(_ frames: [AlertFrame], of alert: Int64) throws(HistoryError) {
+        try writing { db in
+            let first = try Int.fetchOne(db, sql: "SELECT max(number) FROM frame WHERE alert = ?", arguments: [alert]) ?? 0
+            let put = try db.cachedStatement(sql: "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+            for (i, frame) in frames.enumerated() {
+                try put.execute(arguments: [
+                    alert, first + 1 + i, Int64(truncatingIfNeeded: frame.time), Int64(frame.sender.rawValue), Int64(bitPattern: frame.source.high),
+                    Int64(bitPattern: frame.source.low), Int64(frame.side.rawValue), Int64(frame.cause.rawValue), frame.wireLength, Data(frame.bytes),
+                ])
+            }
+        }
+    }
+
     /// Ends what a bridge that is no more has left open: nobody watches it any longer.
     ///
     /// - Parameter before: alerts that had nothing since.
@@ -67,6 +91,7 @@ public final class AlertStore: Sendable {
         try writing { db in
             try db.execute(sql: "DELETE FROM alert WHERE last < ?", arguments: [Self.stored(now.addingTimeInterval(-86_400 * Double(Self.days)))])
             try db.execute(sql: "DELETE FROM alert WHERE id <= (SELECT max(id) FROM alert) - ?", arguments: [Self.most])
+            try db.execute(sql: "DELETE FROM frame WHERE alert NOT IN (SELECT id FROM alert)")
         }
     }
 
@@ -101,6 +126,19 @@ public final class AlertStore: Sendable {
     public func read(_ id: Int64) throws(HistoryError) -> Alert? {
         try reading { db in
             try Row.fetchOne(db, sql: "SELECT body, acknowledged_at, acknowledged_by, acknowledged_why FROM alert WHERE id = ?", arguments: [id]).map(Self.alert)
+        }
+    }
+
+    /// Frames of an alert, as they came.
+    public func frames(of alert: Int64) throws(HistoryError) -> [AlertFrame] {
+        try reading { db in
+            try Row.fetchAll(db, sql: "SELECT * FROM frame WHERE alert = ? ORDER BY time, number", arguments: [alert]).map { row in
+                AlertFrame(
+                    time: UInt64(bitPattern: row["time"]), sender: MACAddress(rawValue: UInt64(bitPattern: row["sender"])),
+                    source: AddressWords(high: UInt64(bitPattern: row["source_high"]), low: UInt64(bitPattern: row["source_low"])),
+                    side: row["side"] == 0 ? .inside : .outside, cause: Cause(rawValue: UInt8(truncatingIfNeeded: row["cause"] as Int)), wireLength: row["wire_length"],
+                    bytes: [UInt8](row["bytes"] as Data))
+            }
         }
     }
 

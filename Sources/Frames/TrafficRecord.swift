@@ -29,6 +29,9 @@ public struct TrafficRecord: BitwiseCopyable, Sendable {
     /// Why they were denied, or would be; `.none`: they passed. The parser's word comes first.
     public var cause: Cause
 
+    /// Told at once: did not pass, or would not, or claims an address.
+    @inlinable public var isUrgent: Bool { cause != .none || form == .arp || form == .neighbour }
+
     /// - Parameters:
     ///   - frame: at least an Ethernet header; the parser proved it.
     ///   - nanoseconds: since 1970.

@@ -35,7 +35,7 @@ public struct PolicyDiff: Sendable {
     /// What is not a question of who may talk to whom.
     public struct Change: Sendable {
         public enum Kind: String, Sendable {
-            case mode, ethertype, binding, flows, trial, expiry
+            case mode, ethertype, binding, flows, trial, mirror, expiry
             case onFailure = "on_failure"
             case state
         }
@@ -378,14 +378,14 @@ extension PolicyDiff {
     private static func treatments(
         _ a: PolicyDocument, _ b: PolicyDocument, _ spaces: (a: PolicySpace, b: PolicySpace), _ budget: inout WorkBudget
     ) -> [Change] {
-        let kinds: [(Change.Kind, String)] = [(.flows, "tcp"), (.flows, "midstream"), (.flows, "ftp_data"), (.flows, "reply_s"), (.trial, "mode of a rule")]
+        let kinds: [(Change.Kind, String)] = [(.flows, "tcp"), (.flows, "midstream"), (.flows, "ftp_data"), (.flows, "reply_s"), (.trial, "mode of a rule"), (.mirror, "mirror")]
         func treatment(_ rule: PolicyDocument.Rule, _ lane: Lane) -> [String] {
             // What a protocol does not know makes no difference.
             let isTCP = lane.ipProtocol == .tcp, flows = rule.flows
             return [
                 isTCP && flows.isStrict ? "strict" : "loose", isTCP && !flows.picksUp ? "false" : "true",
                 isTCP && flows.expectsData ? "true" : "false", isTCP ? "" : "\(flows.replySeconds)",
-                rule.isMonitored ? "monitor" : "enforce",
+                rule.isMonitored ? "monitor" : "enforce", rule.isMirrored ? "true" : "false",
             ]
         }
         // The first rule of the file is the one whose options hold.

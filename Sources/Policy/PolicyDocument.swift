@@ -62,6 +62,8 @@ public struct PolicyDocument: Sendable {
         /// Seconds since 1970; nil: for ever.
         public var expires: Int64?
         public var flows = FlowOptions()
+        /// Its frames are copied to the mirror port.
+        public var isMirrored = false
         public var location: SourceLocation
 
         public func isExpired(at now: Int64) -> Bool { expires.map { $0 <= now } ?? false }
@@ -77,7 +79,9 @@ extension PolicyDocument {
     public func compiled(now: Int64, mode: Mode? = nil, ignoringSides: Bool = false) -> CompiledPolicy {
         var rules: [AllowRule] = []
         var names: [String] = []
+        var mirrored: Set<Int> = []
         for rule in self.rules where !rule.isExpired(at: now) {
+            if rule.isMirrored { mirrored.insert(rules.count) }
             rules.append(
                 AllowRule(
                     clients: rule.clients, servers: rule.servers, services: rule.services, vlans: rule.vlans,
@@ -94,7 +98,7 @@ extension PolicyDocument {
         }
         return CompiledPolicy(
             source: AllowlistSource(mode: mode ?? self.mode, rules: rules, etherTypes: etherTypes, bindings: bindings,
-                fullPasses: failing.fullPasses),
+                fullPasses: failing.fullPasses, mirrored: mirrored),
             ruleNames: names)
     }
 

@@ -547,7 +547,7 @@ public struct PolicyReader {
         _ table: Table, _ location: SourceLocation, _ ids: inout [String: SourceLocation]
     ) -> PolicyDocument.Rule? {
         checkKeys(
-            table, ["id", "from", "to", "service", "purpose", "owner", "vlan", "side", "mode", "expires", "tcp", "midstream", "reply_s", "ftp_data"],
+            table, ["id", "from", "to", "service", "purpose", "owner", "vlan", "side", "mode", "expires", "tcp", "midstream", "reply_s", "ftp_data", "mirror"],
             of: "a rule")
         var id = ""
         if let value = table["id"] {
@@ -601,7 +601,8 @@ public struct PolicyReader {
             services: ranges, purpose: table["purpose"].flatMap { string($0, "purpose") },
             owner: table["owner"].flatMap { string($0, "owner") }, vlans: table["vlan"].map { readVLANs($0) } ?? [],
             side: table["side"].flatMap { readSide($0) }, isMonitored: table["mode"].map { readRuleMode($0) } ?? false,
-            expires: table["expires"].flatMap { readExpiry($0) }, flows: flows, location: location)
+            expires: table["expires"].flatMap { readExpiry($0) }, flows: flows,
+            isMirrored: table["mirror"].flatMap { boolean($0, "mirror") } ?? false, location: location)
         checkMatchable(rule, label)
         return rule
     }

@@ -1,6 +1,8 @@
 import ArgumentParser
 import Baseline
+import Captures
 import Control
+import Datapath
 import Detection
 import Foundation
 import Glibc
@@ -10,7 +12,7 @@ struct AlertsCommand: ParsableCommand {
         commandName: "alerts",
         abstract: "List what a running bridge found worth a word, show one, and acknowledge it.",
         discussion: "Alerts are made by 'sekisho run --state DIR', in every mode. One of them is one device and all that it does.",
-        subcommands: [List.self, Show.self, Acknowledge.self], defaultSubcommand: List.self)
+        subcommands: [List.self, Show.self, Acknowledge.self, Capture.self], defaultSubcommand: List.self)
 
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List alerts, the latest last. This is what 'alerts' does by itself.")
@@ -115,6 +117,39 @@ struct AlertsCommand: ParsableCommand {
                 let store = try AlertStore(directory: state, mayMake: false)
                 guard try store.acknowledge(id, Acknowledgement(at: Date(), who: reason.person, why: reason.why)) else { throw AlertsCommand.missing(id, state) }
                 print("alert \(id): acknowledged, by \(Output.printable(reason.person))")
+            } catch { throw HistoryOptions.failed(error) }
+        }
+    }
+
+    struct Capture: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write the frames that an alert rests on as a capture (pcapng), for Wireshark.",
+            discussion: "They are the first 192 bytes of up to 32 frames that did not pass, or would not under 'enforce', each with its cause as a comment.")
+        @Argument(help: "Its number.") var id: Int64
+        @Option(help: "State directory.") var state: String
+        @Option(name: .shortAndLong, help: "File to write.") var output: String
+
+        func run() throws {
+            let frames = try read()
+            var writer = CaptureWriter(program: "Sekisho \(Sekisho.configuration.version)", interfaces: ["inside", "outside"])
+            for frame in frames {
+                writer.add(frame.bytes, wireLength: frame.wireLength, interface: Int(frame.side.rawValue), at: frame.time, comment: frame.cause.name)
+            }
+            let file = try OutputFile(output, mode: 0o640)
+            file.write(writer.bytes)
+            try file.finish()
+            print("\(frames.count) frame\(frames.count == 1 ? "" : "s") written to \(output)")
+        }
+
+        private func read() throws -> [AlertFrame] {
+            do throws(HistoryError) {
+                let store = try AlertStore(directory: state, mayMake: false)
+                guard try store.read(id) != nil else { throw AlertsCommand.missing(id, state) }
+                let frames = try store.frames(of: id)
+                guard !frames.isEmpty else {
+                    throw HistoryError(text: "alert \(id) has no frames\n  → they are kept only of what did not pass, or would not under 'enforce'")
+                }
+                return frames
             } catch { throw HistoryOptions.failed(error) }
         }
     }

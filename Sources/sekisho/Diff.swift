@@ -196,7 +196,7 @@ extension Diff {
         let changes = diff.changes.map { change in
             let subject: String
             switch change.kind {
-            case .mode, .flows, .trial, .expiry: subject = change.subject
+            case .mode, .flows, .trial, .mirror, .expiry: subject = change.subject
             case .ethertype: subject = "ethertype \(change.subject)"
             case .binding: subject = "binding of \(change.subject)"
             case .onFailure: subject = change.subject == "datapath" ? "datapath" : "on_failure.\(change.subject)"

@@ -39,6 +39,9 @@ struct Run: ParsableCommand {
     var idle: IdlePolicy = .hybrid
     @Option(help: "Time one frame in so many on its way through the box, for sekisho latency; 0: none.")
     var latencySample = BridgeConfiguration.usualLatencySample
+    @Option(help: ArgumentHelp(
+        "Third port that copies of frames leave by: of those rules of the policy that say mirror = true. It gets no address.", valueName: "port"))
+    var mirror: String?
     @Flag(help: "Take the place of the bridge that runs on these ports; under on_failure kernel or open no frame is lost.")
     var replace = false
     @Option(help: ArgumentHelp("Group whose members may use the control socket, to ask and to apply; default: root only.", valueName: "name"))
@@ -62,7 +65,7 @@ struct Run: ParsableCommand {
             DaemonConfiguration(
                 bridge: BridgeConfiguration(
                     inside: inside, outside: outside, queues: queues, cpus: cpus?.cpus ?? [], idle: idle,
-                    latencySample: latencySample),
+                    latencySample: latencySample, mirror: mirror),
                 policyFile: policy, mode: mode, controlSocket: socket.own, controlGroup: controlGroup,
                 replaces: replace, state: state, keepDays: keepDays, trustedKeys: keys, who: Audit.person(),
                 version: Sekisho.configuration.version),

@@ -125,6 +125,12 @@ extension StatusReport {
             if flows.refused > 0 { line += Output.coloured(", \(Output.grouped(flows.refused)) found no room", .red) }
             lines.append(line)
         }
+        if let mirror {
+            var line = "  \(Output.grouped(mirror.frames)) frames copied to \(Output.printable(mirror.port))"
+            let missing = mirror.lost + mirror.refused
+            if missing > 0 { line += Output.coloured(", \(Output.grouped(missing)) not: the port is too slow, down, or takes no frames so long", .red) }
+            lines.append(line)
+        }
         if let recording { lines.append(([recording.text] + [detection?.text].compactMap { $0 }).joined(separator: "\n")) }
         for order in quarantine {
             lines.append(

@@ -12,14 +12,16 @@ import Testing
     private func address(_ d: UInt8) -> AddressWords { AddressWords(high: 0, low: 0x0A03_0000 | UInt64(d)) }
 
     /// The verdict on a frame that a rule (number 3) had let pass.
-    private func verdict(_ quarantine: Quarantine, _ frame: [UInt8], from sender: MACAddress = other, to receiver: MACAddress = other) -> Cause {
+    private func verdict(
+        _ quarantine: Quarantine, _ frame: [UInt8], from sender: MACAddress = other, to receiver: MACAddress = other, cause: Cause = .none, isBefore: Bool = false
+    ) -> Cause {
         let frame = bytes(receiver) + bytes(sender) + frame.dropFirst(12)
         var headers = FrameHeaders()
-        var verdict = Verdict(rule: 3, cause: .none, isReply: false)
+        var verdict = Verdict(rule: cause == .none ? 3 : Verdict.noRule, cause: cause, isReply: false)
         frame.withUnsafeBytes { bytes in
             parseFrame(bytes, wireLength: bytes.count, into: &headers)
             var base = bytes.baseAddress!
-            quarantineBurst(quarantine.view, frames: &base, headers: &headers, count: 1, verdicts: &verdict)
+            quarantineBurst(quarantine.view, frames: &base, headers: &headers, count: 1, isBefore: isBefore, verdicts: &verdict)
         }
         return verdict.cause
     }
@@ -28,6 +30,19 @@ import Testing
         var frame = FrameBuilder()
         frame.ipv4(from: [10, 3, 0, from], to: [10, 3, 0, to], proto: 17, payload: [0, 9, 0, 9, 0, 8, 0, 0])
         return frame.bytes
+    }
+
+    /// Why: whoever is cut off must not make flows; but of a later fragment only the flow table knows the rule.
+    @Test func whatHangsOnTheFlowTableIsDecidedBehindIt() {
+        func cut(_ exceptions: [UInt32]) -> Quarantine {
+            Quarantine(devices: [QuarantinedDevice(address: address(66), family: .ipv4, mac: nil, exceptions: exceptions)], isIsland: false)
+        }
+        let frame = udp(66, 1)
+        #expect(verdict(cut([]), frame, cause: .fragmentUntracked, isBefore: true) == .quarantined)
+        #expect(verdict(cut([3]), frame, cause: .fragmentUntracked, isBefore: true) == .fragmentUntracked)
+        #expect(verdict(cut([3]), frame, cause: .fragmentUntracked) == .quarantined)
+        #expect(verdict(cut([4]), frame, isBefore: true) == .quarantined)
+        #expect(verdict(cut([3]), frame, isBefore: true) == .none)
     }
 
     @Test func whatIsToOrFromItDoesNotPass() {

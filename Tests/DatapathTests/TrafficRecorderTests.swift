@@ -77,9 +77,9 @@ private func tcp(_ flags: UInt8, from port: UInt16 = 40000) -> [UInt8] { FrameBu
         let bed = Recorded()
         bed.recorder.tell(1_000_000_000)
         let frame = FrameBuilder.tcpFrame(flags: 0x10, tags: [(0x8100, 7)])
-        bed.record([frame, frame], from: .outside, cause: .notInPolicy)
+        bed.record([frame, frame], from: .outside)
         bed.recorder.tell(1_100_000_000)
-        bed.record([FrameBuilder.tcpFrame(flags: 0x18, tags: [(0x8100, 7)])], from: .outside, cause: .notInPolicy)
+        bed.record([FrameBuilder.tcpFrame(flags: 0x18, tags: [(0x8100, 7)])], from: .outside)
         #expect(bed.take().isEmpty)
         #expect(bed.recorder.holdsAny)
         bed.recorder.finish()
@@ -90,7 +90,7 @@ private func tcp(_ flags: UInt8, from port: UInt16 = 40000) -> [UInt8] { FrameBu
         #expect(record.source == AddressWords(high: 0, low: 0x0A03_000A) && record.destination == AddressWords(high: 0, low: 0x0A03_0115))
         #expect(record.sourcePort.rawValue == 40000 && record.destinationPort.rawValue == 5000 && record.vlan.rawValue == 7)
         #expect(record.form == .ipv4 && record.etherType == .ipv4 && record.ipProtocol == .tcp && record.side == .outside)
-        #expect(record.tcpFlags.rawValue == 0x18 && record.cause == .notInPolicy && record.marks.isEmpty)
+        #expect(record.tcpFlags.rawValue == 0x18 && record.cause == .none && record.marks.isEmpty)
         #expect(record.sourceMAC.rawValue == 0x0200_0000_030A)
         #expect(record.first == 1_000_000_000 && record.last == 1_100_000_000)
     }
@@ -168,6 +168,59 @@ private func tcp(_ flags: UInt8, from port: UInt16 = 40000) -> [UInt8] { FrameBu
         bed.recorder.tell(now + 1_000_000_000)
         bed.recorder.settle()
         #expect(!bed.recorder.holdsAny && bed.take().count == 1)
+    }
+
+    /// Why: whoever has to be cut off must not be left a tenth of a second more.
+    @Test func whatDidNotPassIsToldAtTheNextTick() {
+        let bed = Recorded()
+        bed.recorder.tell(1_000_000_000)
+        bed.record([tcp(0x10)], from: .outside)
+        bed.record([tcp(0x10, from: 1), tcp(0x10, from: 1)], from: .outside, cause: .notInPolicy)
+        bed.recorder.tell(1_004_000_000)
+        #expect(bed.take().map(\.frames) == [2])
+        // In the same tick it is summed up, so that a flood is not a flood of records.
+        for _ in 0..<10 {
+            bed.record([tcp(0x10, from: 1)], from: .outside, cause: .notInPolicy)
+            bed.recorder.tell(1_004_000_000)
+        }
+        #expect(bed.take().isEmpty)
+        bed.recorder.tell(1_008_000_000)
+        #expect(bed.take().map(\.frames) == [10])
+        // Many at once go a few hundred at a time, before a sleep all together.
+        bed.record((1...64).map { tcp(0x02, from: $0) }, from: .outside, cause: .notInPolicy)
+        bed.recorder.settle()
+        #expect(bed.take().count == 64)
+        for burst in 0..<8 { bed.record((1...64).map { tcp(0x02, from: UInt16(burst * 64 + $0)) }, from: .outside, cause: .notInPolicy) }
+        let displaced = bed.take().count
+        bed.recorder.tell(1_012_000_000)
+        #expect(bed.take().count == 256)
+        bed.recorder.tell(1_012_000_000)
+        #expect(bed.take().count == 256 - displaced)
+        bed.recorder.finish()
+        #expect(bed.take().map(\.cause) == [.none])
+    }
+
+    @Test func framesThatDidNotPassAreSampled() throws {
+        let bed = Recorded()
+        bed.recorder.tell(1_000_000_000)
+        var builder = FrameBuilder()
+        builder.ipv4(from: [10, 3, 0, 10], to: [10, 3, 1, 21], proto: 6, payload: FrameBuilder.tcp(payload: (0..<200).map { UInt8($0) }))
+        let long = builder.bytes
+        bed.record([tcp(0x10), long], from: .inside)
+        bed.record([long, long], from: .inside, cause: .notInPolicy)
+        bed.record([tcp(0x02)], from: .outside, cause: .tcpFlags)
+        var samples: [FrameSample] = []
+        bed.ring.samples.take(into: &samples)
+        #expect(samples.map(\.cause) == [.notInPolicy, .tcpFlags] && samples.map(\.side) == [.inside, .outside])
+        #expect(samples[0].bytes == Array(long.prefix(FrameSample.longest)) && samples[0].wireLength == UInt32(long.count))
+        #expect(samples[1].bytes == tcp(0x02))
+        #expect(samples[0].sender.rawValue == 0x0200_0000_030A && samples[0].source == AddressWords(high: 0, low: 0x0A03_000A))
+        #expect(samples[0].time == 1_000_000_000)
+        // Full: nothing waits, nothing is overwritten.
+        for port in UInt16(1)...2000 { bed.record([tcp(0x02, from: port)], from: .outside, cause: .notInPolicy) }
+        samples = []
+        bed.ring.samples.take(into: &samples)
+        #expect(samples.count == 512 && samples.last?.bytes == tcp(0x02, from: 512))
     }
 
     /// Why: what is summed up must add up again, whatever is displaced, and what is lost must be counted.

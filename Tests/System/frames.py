@@ -10,6 +10,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP  # noqa: E402,F401
 from scapy.layers.inet6 import IPv6  # noqa: E402,F401
 from scapy.layers.l2 import ARP, LLC, STP, Dot1Q, Dot3, Ether, SNAP  # noqa: E402,F401
 from scapy.packet import Raw  # noqa: E402,F401
+from scapy.utils import rdpcap  # noqa: E402,F401
 
 MAC_A, MAC_B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
 

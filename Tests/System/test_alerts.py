@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from frames import ARP, IP, TCP, UDP, Ether
+from conftest import sh
+from frames import ARP, IP, TCP, UDP, Ether, rdpcap
 
 HOST, TOOL, LAPTOP = "10.0.0.1", "10.0.0.2", "10.0.0.66"
 MACS = {HOST: "02:00:00:00:00:01", TOOL: "02:00:00:00:00:02", LAPTOP: "02:00:00:00:00:66"}
@@ -316,3 +317,25 @@ def test_alerts_of_another_program_are_left_alone(bridge, network, folder):
     running = bridge(POLICY, "--state", state, net=net, wait=False)
     assert running.wait_for_end() == 1 and "another program" in running.said()
     assert (state / "alerts.sqlite").read_bytes() == before and not net.has_programs()
+
+
+def test_the_frames_an_alert_rests_on_can_be_looked_at(sekisho, watching, folder):
+    """Why: an engineer believes what he sees in Wireshark; and an evidence file must say which port, and why."""
+    running, net = watching(POLICY, "--mode", "enforce")
+    sent = [syn(LAPTOP, TOOL, 445)] + [syn(LAPTOP, f"10.0.0.{3 + number}", 5000, 40_000 + number) for number in range(100)]
+    net.a.send(syn(HOST, TOOL, 22), *sent, frame(LAPTOP, TOOL, UDP(sport=9, dport=9) / bytes(1000)))
+    running.wait_for(lambda: any(one["kind"] == "scan" for one in alerts(sekisho, folder)), "the scan to be seen")
+    [one] = [one for one in alerts(sekisho, folder) if one["device"]["address"] == LAPTOP]
+    file = folder / "alert.pcapng"
+    running.wait_for(
+        lambda: sekisho("alerts", "capture", str(one["id"]), "--state", folder / "state", "-o", file).returncode == 0, "the frames")
+    shown = sh(f"tshark -r {file} -T fields -e frame.interface_name -e frame.comment -e frame.len -e frame.time_epoch").splitlines()
+    frames = [bytes(packet) for packet in rdpcap(str(file))]
+    assert 1 <= len(frames) == len(shown) <= 32
+    assert frames == sent[: len(frames)], "what it began with, in order"
+    for line in shown:
+        interface, comment, length, at = line.split("\t")
+        assert (interface, comment, int(length)) == ("outside", "not-in-policy", len(sent[0]))
+        assert abs(float(at) - time.time()) < 60
+    done = sekisho("alerts", "capture", "77", "--state", folder / "state", "-o", file)
+    assert done.returncode == 1 and "there is no alert 77" in done.stderr and file.stat().st_size > 0

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 /// What the driver says of itself.
 typedef struct {
@@ -34,6 +35,12 @@ int clinux_xdp_features(int ifindex, uint64_t *features);
 /// A socket that keeps the port in promiscuous mode for as long as it is open, or -errno.
 /// The kernel counts such memberships: nothing is left behind by a killed process.
 int clinux_promiscuous(int ifindex);
+
+/// A socket that sends whole frames by a port and receives nothing, or -errno.
+int clinux_sender(int ifindex);
+
+/// Sends frames without waiting, 64 at the most; how many, or -errno if it was not even one.
+int clinux_send_frames(int fd, struct iovec *frames, int count);
 
 /// Pins the calling thread to one processor.
 int clinux_pin_thread(int cpu);

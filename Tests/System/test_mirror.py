@@ -106,4 +106,4 @@ def test_what_belongs_together_is_missed(bridge, network, sekisho, folder):
     other = folder / "other.toml"
     other.write_text(POLICY.replace("mirror = true", ""))
     changes = json.loads(sekisho("diff", running.policy, other, "--json").stdout)["changes"]
-    assert [(one["kind"], one["before"], one["after"]) for one in changes] == [("mirror", "true", "false")]
+    assert [(one["what"], one["a"], one["b"]) for one in changes] == [("mirror", "true", "false")]

@@ -135,7 +135,8 @@ let package = Package(
             dependencies: ["Evidence", "Policy", .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift")],
             swiftSettings: swift),
         .testTarget(
-            name: "DetectionTests", dependencies: ["Detection", "Baseline", "Policy", "Allowlist", "Frames"], swiftSettings: swift),
+            name: "DetectionTests",
+            dependencies: ["Detection", "Baseline", "Policy", "Allowlist", "Frames", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: swift),
         .testTarget(
             name: "MeasureTests", dependencies: ["Measure", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "FabTrafficTests", dependencies: ["FabTraffic", "Allowlist", "Frames"], swiftSettings: swift),

@@ -87,10 +87,13 @@ struct Story {
         let peers = actor.peers.count >= Actor.mostPeers ? "more than \(Self.grouped(UInt64(Actor.mostPeers))) addresses"
             : actor.peers.count == 1 ? actor.peers.first!.written : "\(Self.grouped(UInt64(actor.peers.count))) addresses"
         var text = "has tried \(peers)\(services) since \(Self.time(actor.begin)), \(actor.attempts == 1 ? "once" : "\(Self.grouped(actor.attempts)) times")"
+        let isAllDenied = actor.deniedFrames > 0 && actor.deniedFrames >= actor.frames
+        // Enforced was not from its beginning on.
+        if actor.answered > 0, isAllDenied, mode == .enforce { return text + "; some answered, before this was enforced; all denied now" }
         text += actor.answered > 0 ? "; some answered" : "; none answered"
         if actor.deniedFrames > 0 {
             let denied = mode == .enforce ? "denied" : "would be denied under enforce"
-            text += actor.deniedFrames >= actor.frames ? "; all \(denied)" : "; some \(denied)"
+            text += isAllDenied ? "; all \(denied)" : "; some \(denied)"
         }
         return text
     }

@@ -133,7 +133,7 @@ private let example = """
         ("service = \"tcp/5000\"\nexpires = 2020-01-01T00:00:00Z", "rule \"r\" has expired: it can never match; remove it, or set a new date"),
         ("service = \"icmpv6/echo\"", "rule \"r\" can never match: its services are not of the addresses' IP family; write icmp/… for both families"),
         ("service = \"udp/53\"\nftp_data = true", "rule \"r\" has ftp_data, but no TCP service; add service = \"ftp\""),
-        ("service = \"tcp/5000\"\nport = 3", "unknown key \"port\" in a rule; known keys: id, from, to, service, purpose, owner, vlan, side, mode, expires, tcp, midstream, reply_s, ftp_data"),
+        ("service = \"tcp/5000\"\nport = 3", "unknown key \"port\" in a rule; known keys: id, from, to, service, purpose, owner, vlan, side, mode, expires, tcp, midstream, reply_s, ftp_data, mirror"),
     ])
     func oneMistakeInARule(fields: String, message: String) {
         let found = read("version = 1\n[[allow]]\nid = \"r\"\nfrom = \"10.0.0.1\"\nto = \"10.0.0.2\"\n\(fields)").diagnostics

@@ -85,11 +85,9 @@ def bpf_file_system(privileged):
 def binary():
     path = os.environ.get("SEKISHO")
     if not path:
-        where = subprocess.run(
-            ["swift", "build", "-c", "release", "--show-bin-path"], cwd=ROOT, capture_output=True, text=True)
-        path = f"{where.stdout.strip()}/sekisho"
+        path = subprocess.run([ROOT / "Scripts" / "build"], stdout=subprocess.PIPE, text=True).stdout.strip()
     if not os.access(path, os.X_OK):
-        pytest.exit(f"no program at {path}: build it with 'swift build -c release', or set SEKISHO", returncode=2)
+        pytest.exit(f"no program at {path}: build it with Scripts/build, or set SEKISHO", returncode=2)
     return os.path.abspath(path)
 
 

@@ -223,7 +223,7 @@ def parse(binary):
     """Runs the parser over a capture: its fields for every frame."""
     program = pathlib.Path(binary).parent / "parse-capture"
     if not program.exists():
-        pytest.fail(f"no program at {program}: build it with 'swift build -c release --product parse-capture'")
+        pytest.fail(f"no program at {program}: build it with Scripts/build parse-capture")
 
     def run(capture):
         done = subprocess.run([program, capture], capture_output=True, text=True, timeout=300)

@@ -13,13 +13,13 @@ final class CForwarder: Forwarder {
 
     init(_ context: ForwarderContext) { self.context = context }
 
-    /// Beside this binary, where `swift build --product c-forwarder` puts it.
+    /// Beside this binary, where `Scripts/build c-forwarder` puts it.
     private static var binary: String? {
         Shell.find((ownBinary() as NSString).deletingLastPathComponent + "/c-forwarder") ?? Shell.find("c-forwarder")
     }
 
     func whatIsMissing() -> String? {
-        Self.binary == nil ? "c-forwarder is not beside sekisho (swift build -c release --product c-forwarder)" : nil
+        Self.binary == nil ? "c-forwarder is not beside sekisho (Scripts/build sekisho c-forwarder)" : nil
     }
 
     func start(_ bed: Bed, _ policy: PolicyForms) throws(MeasureError) {

@@ -70,9 +70,9 @@ let package = Package(
         .target(
             name: "Export",
             dependencies: [
-                "Policy", "Baseline", "Evidence", "Detection", .product(name: "GRDB", package: "GRDB.swift"),
-                .product(name: "Logging", package: "swift-log"), .product(name: "NIOCore", package: "swift-nio"),
-                .product(name: "NIOPosix", package: "swift-nio"), .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                "Policy", "Baseline", "Evidence", "Detection", .product(name: "Logging", package: "swift-log"),
+                .product(name: "GRDB", package: "GRDB.swift"), .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"), .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: swift),
@@ -91,7 +91,7 @@ let package = Package(
         .executableTarget(
             name: "sekisho",
             dependencies: [
-                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline", "Evidence", "Detection", "Report",
+                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline", "Evidence", "Detection", "Export", "Report",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swift),
@@ -134,6 +134,7 @@ let package = Package(
             name: "EvidenceTests",
             dependencies: ["Evidence", "Policy", .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift")],
             swiftSettings: swift),
+        .testTarget(name: "ExportTests", dependencies: ["Export", "Evidence", "Detection", "Policy"], swiftSettings: swift),
         .testTarget(
             name: "DetectionTests", dependencies: ["Detection", "Baseline", "Policy", "Allowlist", "Frames"], swiftSettings: swift),
         .testTarget(

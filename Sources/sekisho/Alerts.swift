@@ -4,6 +4,7 @@ import Control
 import Detection
 import Foundation
 import Glibc
+import Policy
 
 struct AlertsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -39,7 +39,16 @@ public final class Feed: Sendable {
         for one in exporters {
             services.append(Delivery(options: one.options, kind: one.kind, exporter: one.exporter, spool: spool, board: board, log: log))
         }
-        // Flows and metrics: `services.append(…)`.
+        if !config.collectors.isEmpty {
+            let ledger: FlowLedger
+            do throws(StateError) { ledger = try FlowLedger(directory: directory) } catch { throw FeedError(error.description) }
+            for one in config.collectors {
+                services.append(FlowExporter(one, directory: directory, ledger: ledger, group: group, board: board, log: log, askBridge: askBridge))
+            }
+        }
+        if let metrics = config.metrics {
+            services.append(try MetricsService(metrics, page: MetricsPage(bridge: askBridge, board: board), group: group, log: log))
+        }
         self.services = services
     }
 
@@ -63,6 +72,7 @@ public final class Feed: Sendable {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         defer { try? group.syncShutdownGracefully() }
         _ = try exporters(config, version: version, group: group)
+        try config.metrics?.check()
     }
 
     /// For people.
@@ -73,6 +83,8 @@ public final class Feed: Sendable {
         return config.syslog.map { ($0.delivery.name, "syslog", $0.to.written, "\($0.format.rawValue), \(events($0.delivery))") }
             + config.webhooks.map { ($0.delivery.name, "webhook", $0.url, "\($0.secretFile == nil ? "not signed" : "signed"), \(events($0.delivery))") }
             + config.files.map { ($0.delivery.name, "file", $0.path, "\($0.format.rawValue), \(events($0.delivery))") }
+            + config.collectors.map { ($0.name, "ipfix", $0.to.written, "flows every \($0.interval) s, observation domain \($0.observationDomain)") }
+            + (config.metrics.map { [("metrics", "metrics", $0.address, $0.tokenFile == nil ? "whoever reaches the port" : "whoever has the token")] } ?? [])
     }
 
     /// Until its task is cancelled.

@@ -5,7 +5,7 @@ import Synchronization
 /// Of one destination of messages.
 public struct DestinationStatus: Sendable, Equatable {
     public var name: String
-    /// "syslog", "webhook", "file".
+    /// "syslog", "webhook", "file", "ipfix".
     public var kind: String
     public var destination: String
     /// nil: not known yet.

@@ -84,9 +84,11 @@ public struct FeedConfig: Sendable {
     public var syslog: [SyslogOptions] = []
     public var webhooks: [WebhookOptions] = []
     public var files: [FileOptions] = []
+    public var collectors: [FlowCollector] = []
+    public var metrics: MetricsOptions?
 
     public init() {}
 
     /// Whether there is anybody to tell.
-    public var isEmpty: Bool { syslog.isEmpty && webhooks.isEmpty && files.isEmpty }
+    public var isEmpty: Bool { syslog.isEmpty && webhooks.isEmpty && files.isEmpty && collectors.isEmpty && metrics == nil }
 }

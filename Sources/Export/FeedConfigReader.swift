@@ -22,7 +22,7 @@ public struct FeedConfigReader {
         return FeedConfigReading(config: reader.diagnostics.hasErrors ? nil : config, diagnostics: reader.diagnostics.all.sorted())
     }
 
-    private static let keys = ["version", "bridge", "hostname", "syslog", "webhook", "file"]
+    private static let keys = ["version", "bridge", "hostname", "syslog", "webhook", "file", "ipfix", "metrics"]
 
     private mutating func config(_ text: [UInt8]) -> FeedConfig? {
         let start = SourceLocation(line: 1, column: 1)
@@ -47,8 +47,10 @@ public struct FeedConfigReader {
         for one in tables(table, "syslog") { if let read = syslog(one) { config.syslog.append(read) } }
         for one in tables(table, "webhook") { if let read = webhook(one) { config.webhooks.append(read) } }
         for one in tables(table, "file") { if let read = file(one) { config.files.append(read) } }
+        for one in tables(table, "ipfix") { if let read = ipfix(one) { config.collectors.append(read) } }
+        if let value = table["metrics"] { config.metrics = metrics(value) }
         if config.isEmpty, !diagnostics.hasErrors {
-            diagnostics.error("there is nobody to tell", at: start, "write [[syslog]], [[webhook]] or [[file]]")
+            diagnostics.error("there is nobody to tell", at: start, "write [[syslog]], [[webhook]], [[file]], [[ipfix]] or [metrics]")
         }
         return config
     }
@@ -136,7 +138,7 @@ public struct FeedConfigReader {
         return DeliveryOptions(name: name, events: events, mostWaiting: Int64(most), beginsAtStart: begin == .start)
     }
 
-    private enum Begin: String, CaseIterable { case now, start }
+    enum Begin: String, CaseIterable { case now, start }
 
     /// It stands in logs, metrics and the feed's memory.
     mutating func name(_ table: Table, _ what: String) -> String? {

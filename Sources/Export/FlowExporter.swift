@@ -12,56 +12,46 @@ import Frames
 import Logging
 import NIOCore
 import NIOPosix
-import Synchronization
 
-public actor FlowExporter {
-    /// What may be asked of it at any time.
-    public struct Figures: Sendable {
-        /// The last export succeeded; nil: there was none yet.
-        public var isUp: Bool?
-        /// Records since the start.
-        public var sent: UInt64 = 0
-    }
-
+actor FlowExporter: FeedService {
+    nonisolated let name: String
     private let collector: FlowCollector
     private let directory: String
     private let ledger: FlowLedger
     private let group: any EventLoopGroup
+    private let board: FeedBoard
     private let log: Logger
-    /// Whether the bridge drops what it denies; nil: it does not say.
-    private let isEnforced: @Sendable () async -> Bool?
+    private let askBridge: @Sendable () -> String?
     private let now: @Sendable () -> Date
-    private let state = Mutex(Figures())
+    private var status: DestinationStatus
     private var history: HistoryStore?
     private var session: FlowSession?
+    /// Days before this one are forgotten.
     private var forgotten: Int32?
-    /// Since when exports fail.
-    private var failingSince: Date?
+    private var downSince: ContinuousClock.Instant?
 
     /// Conversations of one reading, one sending and one writing.
-    static let piece = 2000
+    private static let piece = 2000
 
-    public init(
-        _ collector: FlowCollector, directory: String, ledger: FlowLedger, group: any EventLoopGroup, log: Logger,
-        isEnforced: @escaping @Sendable () async -> Bool?, now: @escaping @Sendable () -> Date = { Date() }
+    /// - Parameters:
+    ///   - directory: the bridge's state directory.
+    ///   - askBridge: its metrics; nil: it does not answer. It may take a while.
+    ///   - now: the time, for days and messages.
+    init(
+        _ collector: FlowCollector, directory: String, ledger: FlowLedger, group: any EventLoopGroup, board: FeedBoard, log: Logger,
+        askBridge: @escaping @Sendable () -> String?, now: @escaping @Sendable () -> Date = { Date() }
     ) {
-        (self.collector, self.directory, self.ledger, self.group, self.log) = (collector, directory, ledger, group, log)
-        (self.isEnforced, self.now) = (isEnforced, now)
+        name = collector.name
+        (self.collector, self.directory, self.ledger, self.group, self.board, self.log) = (collector, directory, ledger, group, board, log)
+        (self.askBridge, self.now) = (askBridge, now)
+        status = DestinationStatus(name: collector.name, kind: "ipfix", destination: collector.to.written)
     }
 
-    public nonisolated var figures: Figures { state.withLock { $0 } }
-
-    /// Exports until the task is cancelled.
-    ///
-    /// - Parameter fromStart: a collector that was never told anything is told of yesterday and today, not only of what is to come.
-    public func run(fromStart: Bool) async {
+    func run() async {
         while !Task.isCancelled {
-            do {
-                let records = try await export(fromStart: fromStart)
-                note(succeeded: records)
-            } catch {
+            do { note(sent: try await export()) } catch {
                 if Task.isCancelled { break }
-                note(failed: error)
+                note(failure: (error as? StateError)?.description ?? SyslogExporter.text(of: error))
             }
             try? await Task.sleep(for: .seconds(collector.interval))
         }
@@ -72,7 +62,7 @@ public actor FlowExporter {
     /// Exports once.
     ///
     /// - Returns: the records sent.
-    func export(fromStart: Bool) async throws -> Int {
+    func export() async throws -> Int {
         let today = Int32(clamping: Int64(now().timeIntervalSince1970 / 86_400))
         let first = today - 1
         // Where nothing has been recorded yet, all that will be is new.
@@ -82,7 +72,7 @@ public actor FlowExporter {
         // A history that was begun anew counts from 0, whatever was told of the one before.
         let id = if let known, known.history == identity { known.id } else { try ledger.begin(collector.name, history: identity) }
         guard let store else { return 0 }
-        let isMarking = known == nil && !fromStart
+        let isMarking = known == nil && !collector.beginsAtStart
         if forgotten != first {
             try ledger.forget(before: first)
             forgotten = first
@@ -130,7 +120,7 @@ public actor FlowExporter {
         do {
             try await session.send(records, withTemplates: withTemplates, at: UInt32(truncatingIfNeeded: Int64(now().timeIntervalSince1970)))
             self.session = session
-            state.withLock { $0.sent += UInt64(records.count) }
+            status.sent += Int64(records.count)
         } catch {
             session.close()
             self.session = nil
@@ -138,42 +128,41 @@ public actor FlowExporter {
         }
     }
 
-    // MARK: - Saying
-
-    private func note(succeeded records: Int) {
-        state.withLock { $0.isUp = true }
-        guard let since = failingSince else { return }
-        failingSince = nil
-        log.notice("flow collector \"\(collector.name)\" (\(collector.address)) is back after \(Int(now().timeIntervalSince(since))) s; \(records) records sent")
+    /// Whether the bridge drops what it denies; nil: it does not answer.
+    private func isEnforced() async -> Bool? {
+        let text = (try? await NIOThreadPool.singleton.runIfActive { [askBridge] in askBridge() }) ?? nil
+        return text.map { Self.isEnforced($0) }
     }
 
-    private func note(failed error: any Error) {
-        state.withLock { $0.isUp = false }
-        guard failingSince == nil else { return }
-        failingSince = now()
-        log.error(
-            """
-            flow collector "\(collector.name)" (\(collector.address)): \(flowFailure(error))
-              → tried again every \(collector.interval) s; what was not sent is sent then, as far back as yesterday
-            """)
+    /// - Parameter metrics: the bridge's.
+    static func isEnforced(_ metrics: String) -> Bool {
+        metrics.split(separator: "\n").contains { $0.hasPrefix("sekisho_info{mode=\"enforce\",") }
+    }
+
+    // MARK: - Saying
+
+    private func note(sent records: Int) {
+        if let since = downSince {
+            log.info("\(name): up again after \((ContinuousClock.now - since).components.seconds) s; \(records) flow records sent")
+        } else if status.isUp == nil {
+            log.info("\(name): flows go to \(collector.to.written) every \(collector.interval) s")
+        }
+        (status.isUp, status.problem, downSince) = (true, nil, nil)
+        board.set(status)
+    }
+
+    private func note(failure: String) {
+        if status.isUp != false {
+            downSince = .now
+            log.warning("\(name): down, \(collector.to.written): \(failure); tried again every \(collector.interval) s, nothing since yesterday is lost")
+        }
+        (status.isUp, status.problem) = (false, failure)
+        board.set(status)
     }
 }
 
 extension FlowGrowth {
     var addresses: [PlacedAddress] {
         [key.client, key.server].map { PlacedAddress(address: $0, family: key.family, vlan: key.vlan) }
-    }
-}
-
-/// With the errno's name, where there is one.
-private func flowFailure(_ error: any Error) -> String {
-    switch error {
-    case let error as IOError: String(cString: strerror(error.errnoCode))
-    case let error as NIOConnectionError:
-        error.connectionErrors.first.map { flowFailure($0.error) }
-            ?? ((error.dnsAError ?? error.dnsAAAAError).map { "\($0)" } ?? "no address")
-    case ChannelError.connectTimeout: "it does not answer"
-    case ChannelError.ioOnClosedChannel, ChannelError.alreadyClosed, ChannelError.eof: "the connection was closed"
-    default: "\(error)"
     }
 }

@@ -5,23 +5,15 @@ import NIOPosix
 
 /// Where a collector listens.
 public struct FlowCollector: Sendable, Equatable {
-    public enum Transport: String, Sendable { case udp, tcp }
-
     public var name: String
-    public var transport: Transport
-    public var host: String
-    public var port: Int
+    /// Over UDP or TCP.
+    public var to: Endpoint
     /// Seconds between exports.
     public var interval: Int
     /// As which the collector knows the bridge.
     public var observationDomain: UInt32
-
-    public init(name: String, transport: Transport, host: String, port: Int, interval: Int = 60, observationDomain: UInt32 = 1) {
-        (self.name, self.transport, self.host, self.port) = (name, transport, host, port)
-        (self.interval, self.observationDomain) = (interval, observationDomain)
-    }
-
-    public var address: String { "\(transport.rawValue)://\(host.contains(":") ? "[\(host)]" : host):\(port)" }
+    /// A new one is told of yesterday and today, not only of what is to come.
+    public var beginsAtStart: Bool
 }
 
 struct FlowSession {
@@ -40,14 +32,17 @@ struct FlowSession {
 
     init(_ collector: FlowCollector, on group: any EventLoopGroup) async throws {
         self.collector = collector
-        switch collector.transport {
+        switch collector.to.transport {
         case .udp:
-            channel = try await DatagramBootstrap(group: group).connect(host: collector.host, port: collector.port).get()
+            // Names are looked up by a thread that may wait.
+            let to = collector.to
+            let address = try await NIOThreadPool.singleton.runIfActive { try SocketAddress.makeAddressResolvingHost(to.host, port: to.port) }
+            channel = try await DatagramBootstrap(group: group).connect(to: address).get()
             encoder = IPFIXEncoder(domain: collector.observationDomain, longest: IPFIXEncoder.longestDatagram)
-        case .tcp:
+        case .tcp, .tls:
             channel = try await ClientBootstrap(group: group).connectTimeout(.seconds(10))
                 .channelOption(.socketOption(.so_keepalive), value: 1).channelOption(Self.userTimeout, value: 20_000)
-                .connect(host: collector.host, port: collector.port).get()
+                .connect(host: collector.to.host, port: collector.to.port).get()
             encoder = IPFIXEncoder(domain: collector.observationDomain, longest: IPFIXEncoder.longestOverTCP)
         }
     }
@@ -58,7 +53,7 @@ struct FlowSession {
     ///
     /// - Parameter withTemplates: over UDP, where they may be lost and collectors forget them; TCP has them once.
     mutating func send(_ records: [FlowRecord], withTemplates: Bool, at seconds: UInt32) async throws {
-        let messages = encoder.messages(records, withTemplates: !isBegun || withTemplates && collector.transport == .udp, at: seconds)
+        let messages = encoder.messages(records, withTemplates: !isBegun || withTemplates && collector.to.transport == .udp, at: seconds)
         isBegun = true
         let channel = channel
         let limit = channel.eventLoop.scheduleTask(in: Self.patience) { channel.close(promise: nil) }
@@ -67,16 +62,14 @@ struct FlowSession {
             let piece = messages[at..<min(at + Self.burst, messages.count)]
             for message in piece.dropLast() { channel.write(ByteBuffer(bytes: message), promise: nil) }
             if let last = piece.last { try await channel.writeAndFlush(ByteBuffer(bytes: last)).get() }
-            if collector.transport == .udp, at + Self.burst < messages.count { try await Task.sleep(for: .milliseconds(Self.pause)) }
+            if collector.to.transport == .udp, at + Self.burst < messages.count { try await Task.sleep(for: .milliseconds(Self.pause)) }
         }
-        if collector.transport == .tcp { try await acknowledged() }
+        if collector.to.transport == .tcp { try await acknowledged() }
     }
 
     private func acknowledged() async throws {
-        guard let provider = channel as? any SocketOptionProvider else { return }
-        while true {
+        while await !SyslogExporter.hasAcknowledgedAll(channel) {
             guard channel.isActive else { throw ChannelError.ioOnClosedChannel }
-            if try await provider.getTCPInfo().get().tcpi_unacked == 0 { return }
             try await Task.sleep(for: .milliseconds(2))
         }
     }

@@ -9,54 +9,103 @@ import NIOPosix
 import NIOSSL
 import Synchronization
 
-public struct MetricsOptions: Sendable {
-    /// An address of this machine, or 0.0.0.0 or :: for all; 0 as port: any that is free.
+public struct MetricsOptions: Sendable, Equatable {
+    /// An address of this machine, or 0.0.0.0 or :: for all.
     public var host: String
     public var port: Int
     /// What scrapers must say as `Authorization: Bearer …`; nil: anybody may ask.
-    public var token: String?
+    public var tokenFile: String?
     /// nil: plain HTTP.
-    public var tls: TLSConfiguration?
+    public var certificate: String?
+    public var key: String?
 
-    public init(host: String, port: Int, token: String? = nil, tls: TLSConfiguration? = nil) {
-        (self.host, self.port, self.token, self.tls) = (host, port, token, tls)
+    public var address: String { "\(certificate == nil ? "http" : "https")://\(host.contains(":") ? "[\(host)]" : host):\(port)/metrics" }
+
+    /// Whether the files can be used.
+    func check() throws(FeedError) {
+        _ = try token()
+        _ = try context()
+    }
+
+    fileprivate func token() throws(FeedError) -> String? {
+        guard let tokenFile else { return nil }
+        let text: String
+        do { text = try String(contentsOfFile: tokenFile, encoding: .utf8) } catch {
+            throw FeedError("metrics: reading the token \(tokenFile): \(error.localizedDescription)")
+        }
+        let token = text.trimmingCharacters(in: .whitespacesAndNewlines)
+        guard token.utf8.count >= 16, token.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+            throw FeedError("metrics: \(tokenFile) has no token\n  → 16 printable ASCII characters or more, no blanks: openssl rand -hex 32")
+        }
+        return token
+    }
+
+    fileprivate func context() throws(FeedError) -> NIOSSLContext? {
+        guard let certificate, let key else { return nil }
+        do {
+            var tls = TLSConfiguration.makeServerConfiguration(
+                certificateChain: try NIOSSLCertificate.fromPEMFile(certificate).map { .certificate($0) },
+                privateKey: .privateKey(try NIOSSLPrivateKey(file: key, format: .pem)))
+            tls.minimumTLSVersion = .tlsv12
+            return try NIOSSLContext(configuration: tls)
+        } catch {
+            throw FeedError("metrics: \(certificate) and \(key) cannot be used: \(error)\n  → PEM files that belong together, and that the feed may read")
+        }
     }
 }
 
-public final class MetricsListener: Sendable {
-    private let channel: any Channel
-    private let doors: Doors
+/// Listens while the feed runs.
+final class MetricsService: FeedService {
+    let name = "metrics"
+    private let options: MetricsOptions
+    private let page: MetricsPage
+    private let group: any EventLoopGroup
+    private let log: Logger
+    private let token: SHA256Digest?
+    private let tls: NIOSSLContext?
 
-    /// Listens.
-    ///
-    /// - Parameter page: makes what is answered.
-    public init(_ options: MetricsOptions, on group: any EventLoopGroup, page: @escaping @Sendable () async -> String) async throws {
-        let doors = Doors()
-        let context = try options.tls.map { try NIOSSLContext(configuration: $0) }
-        let token = options.token.map { SHA256.hash(data: Data($0.utf8)) }
-        self.doors = doors
-        channel = try await ServerBootstrap(group: group)
+    init(_ options: MetricsOptions, page: MetricsPage, group: any EventLoopGroup, log: Logger) throws(FeedError) {
+        (self.options, self.page, self.group, self.log) = (options, page, group, log)
+        token = try options.token().map { SHA256.hash(data: Data($0.utf8)) }
+        tls = try options.context()
+    }
+
+    func run() async {
+        var saidWhy: String?
+        while !Task.isCancelled {
+            let doors = Doors()
+            do {
+                let channel = try await listen(doors)
+                log.info("metrics: at \(options.address)")
+                saidWhy = nil
+                // Until it is closed, which nobody does but us; or cancelled.
+                await withTaskCancellationHandler { try? await channel.closeFuture.get() } onCancel: { channel.close(promise: nil) }
+                for one in doors.all { one.close(promise: nil) }
+            } catch {
+                // The address may come later, or another process may have the port for a moment.
+                let why = SyslogExporter.text(of: error)
+                if saidWhy != why { log.error("metrics: listening at \(options.host) port \(options.port): \(why); tried again every second") }
+                saidWhy = why
+                try? await Task.sleep(for: .seconds(1))
+            }
+        }
+    }
+
+    private func listen(_ doors: Doors) async throws -> any Channel {
+        let (tls, token, page) = (tls, token, page)
+        return try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 64).serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
                     let door = DoorHandler(doors)
                     try pipeline.addHandler(door)
-                    if let context { try pipeline.addHandler(NIOSSLServerHandler(context: context)) }
+                    if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
                     try pipeline.configureHTTPServerPipeline(withPipeliningAssistance: false)
                     try pipeline.addHandler(MetricsHandler(door, token: token, page: page))
                 }
             }
             .bind(host: options.host, port: options.port).get()
-    }
-
-    /// The port it listens on.
-    public var port: Int { channel.localAddress?.port ?? 0 }
-
-    /// Listens no more, and hangs up.
-    public func close() async {
-        try? await channel.close().get()
-        for one in doors.all { one.close(promise: nil) }
     }
 }
 
@@ -143,11 +192,11 @@ private final class MetricsHandler: ChannelInboundHandler {
 
     private let door: DoorHandler
     private let token: SHA256Digest?
-    private let page: @Sendable () async -> String
+    private let page: MetricsPage
     private var head: HTTPRequestHead?
     private var isAnswered = false
 
-    init(_ door: DoorHandler, token: SHA256Digest?, page: @escaping @Sendable () async -> String) {
+    init(_ door: DoorHandler, token: SHA256Digest?, page: MetricsPage) {
         (self.door, self.token, self.page) = (door, token, page)
     }
 
@@ -178,7 +227,7 @@ private final class MetricsHandler: ChannelInboundHandler {
         }
         guard path == "/metrics" else { return Self.send(channel, .notFound, "there is only /metrics\n", isHead: isHead) }
         Task { [page] in
-            Self.send(channel, .ok, await page(), isHead: isHead, type: "text/plain; version=0.0.4; charset=utf-8")
+            Self.send(channel, .ok, await page.text(), isHead: isHead, type: "text/plain; version=0.0.4; charset=utf-8")
         }
     }
 

@@ -2,44 +2,23 @@
 
 import NIOPosix
 
-/// How it is with one destination of the feed, for its metrics.
-public struct DestinationFigures: Sendable {
-    public var name: String
-    /// "syslog", "webhook", "file", "ipfix".
-    public var kind: String
-    /// The last try succeeded; nil: there was none yet.
-    public var isUp: Bool?
-    /// Messages that wait; nil: it has no queue.
-    public var waiting: Int?
-    /// Messages, or flow records, since the start.
-    public var sent: UInt64
-    /// Messages that will never be sent; nil: it skips none.
-    public var skipped: UInt64?
-
-    public init(name: String, kind: String, isUp: Bool?, waiting: Int?, sent: UInt64, skipped: UInt64?) {
-        (self.name, self.kind, self.isUp, self.waiting, self.sent, self.skipped) = (name, kind, isUp, waiting, sent, skipped)
-    }
-}
-
 /// Makes the page. Whoever asks while another's is being made gets the same.
-public actor MetricsPage {
+actor MetricsPage {
     private let bridge: @Sendable () -> String?
-    private let destinations: @Sendable () async -> [DestinationFigures]
+    private let board: FeedBoard
     private var making: Task<String, Never>?
 
     /// - Parameters:
-    ///   - bridge: the text of its metrics; nil: it does not answer. May wait, but not for long: scrapers give up after ten seconds.
-    ///   - destinations: of the feed.
-    public init(bridge: @escaping @Sendable () -> String?, destinations: @escaping @Sendable () async -> [DestinationFigures]) {
-        (self.bridge, self.destinations) = (bridge, destinations)
-    }
+    ///   - bridge: the text of its metrics; nil: it does not answer. It may take a while, but scrapers give up after ten seconds.
+    ///   - board: how the destinations fare.
+    init(bridge: @escaping @Sendable () -> String?, board: FeedBoard) { (self.bridge, self.board) = (bridge, board) }
 
-    public func text() async -> String {
+    func text() async -> String {
         if let making { return await making.value }
-        let task = Task { [bridge, destinations] in
+        let task = Task { [bridge, board] in
             // Blocks a thread that may be blocked.
             let told = (try? await NIOThreadPool.singleton.runIfActive { bridge() }) ?? nil
-            return Self.text(bridge: told, await destinations())
+            return Self.text(bridge: told, board.statuses)
         }
         making = task
         let text = await task.value
@@ -47,20 +26,19 @@ public actor MetricsPage {
         return text
     }
 
-    static func text(bridge: String?, _ destinations: [DestinationFigures]) -> String {
+    static func text(bridge: String?, _ destinations: [DestinationStatus]) -> String {
         var own = MetricsText()
-        func labels(_ one: DestinationFigures) -> [String: String] { ["destination": one.name, "kind": one.kind] }
+        func labels(_ one: DestinationStatus) -> [String: String] { ["destination": one.name, "kind": one.kind] }
+        // Flows have no queue: what was not sent is part of what is sent next.
+        let queues = destinations.filter { $0.kind != "ipfix" }
         own.add("up", .gauge, "1: the bridge answers.", [([:], bridge == nil ? 0 : 1)])
         own.add(
-            "feed_destination_up", .gauge, "1: the last try to send succeeded.",
+            "feed_destination_up", .gauge, "1: the destination takes what it is sent, as far as is known.",
             destinations.compactMap { one in one.isUp.map { (labels(one), $0 ? 1 : 0) } })
-        own.add(
-            "feed_waiting", .gauge, "Messages that a destination has not taken yet.",
-            destinations.compactMap { one in one.waiting.map { (labels(one), Double($0)) } })
-        own.add("feed_sent_total", .counter, "Messages or flow records sent since the start of the feed.", destinations.map { (labels($0), Double($0.sent)) })
-        own.add(
-            "feed_skipped_total", .counter, "Messages that will not be sent: too many waited, or they were refused.",
-            destinations.compactMap { one in one.skipped.map { (labels(one), Double($0)) } })
+        own.add("feed_sent_total", .counter, "Messages that it has taken, or flow records.", destinations.map { (labels($0), Double($0.sent)) })
+        own.add("feed_waiting", .gauge, "Messages that it has not taken yet.", queues.map { (labels($0), Double($0.waiting)) })
+        own.add("feed_skipped_total", .counter, "Messages that too many others waited before: never sent.", queues.map { (labels($0), Double($0.skipped)) })
+        own.add("feed_refused_total", .counter, "Messages that it will not take: left out.", queues.map { (labels($0), Double($0.refused)) })
         return (bridge ?? "") + own.text
     }
 }

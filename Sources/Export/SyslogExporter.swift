@@ -163,7 +163,7 @@ actor SyslogExporter: Exporter {
     }
 
     /// Whether nothing that was written is still on its way.
-    private static func hasAcknowledgedAll(_ channel: any Channel) async -> Bool {
+    static func hasAcknowledgedAll(_ channel: any Channel) async -> Bool {
         guard let provider = channel as? any SocketOptionProvider else { return true }
         guard let info: TCPInformation = try? await provider.unsafeGetSocketOption(level: .tcp, name: .init(rawValue: TCP_INFO)).get() else { return false }
         return info.unacknowledged == 0 && info.notSent == 0

@@ -8,7 +8,6 @@ import NIOPosix
 public final class Feed: Sendable {
     private let spool: Spool
     private let services: [any FeedService]
-    private let webhooks: [WebhookExporter]
     private let group: MultiThreadedEventLoopGroup
     private let log: Logger
     public let board: FeedBoard
@@ -25,8 +24,7 @@ public final class Feed: Sendable {
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         board = FeedBoard()
         self.log = log
-        let exporters: [Self.Destination]
-        (exporters, webhooks) = try Self.exporters(config, version: version, group: group)
+        let exporters = try Self.exporters(config, version: version, group: group)
         let bridge = config.bridge ?? Self.name(of: directory), host = config.hostname ?? ProcessInfo.processInfo.hostName
         let most = exporters.map(\.options.mostWaiting).max() ?? 0
         // What is on its way is looked at once more.
@@ -54,17 +52,12 @@ public final class Feed: Sendable {
 
     private typealias Destination = (options: DeliveryOptions, kind: String, exporter: any Exporter)
 
-    private static func exporters(
-        _ config: FeedConfig, version: String, group: MultiThreadedEventLoopGroup
-    ) throws(FeedError) -> (all: [Destination], webhooks: [WebhookExporter]) {
-        var all: [Destination] = [], webhooks: [WebhookExporter] = []
+    private static func exporters(_ config: FeedConfig, version: String, group: MultiThreadedEventLoopGroup) throws(FeedError) -> [Destination] {
+        var all: [Destination] = []
         for one in config.syslog { all.append((one.delivery, "syslog", try SyslogExporter(one, version: version, group: group))) }
-        for one in config.webhooks {
-            webhooks.append(try WebhookExporter(one, version: version, group: group))
-            all.append((one.delivery, "webhook", webhooks[webhooks.count - 1]))
-        }
+        for one in config.webhooks { all.append((one.delivery, "webhook", try WebhookExporter(one, version: version, group: group))) }
         for one in config.files { all.append((one.delivery, "file", FileExporter(one, version: version))) }
-        return (all, webhooks)
+        return all
     }
 
     /// Whether all that the configuration names can be used; nothing is connected to.
@@ -93,7 +86,6 @@ public final class Feed: Sendable {
             tasks.addTask { await self.noticeAlerts() }
             for service in services { tasks.addTask { await service.run() } }
         }
-        for webhook in webhooks { await webhook.shutdown() }
         try? await group.shutdownGracefully()
     }
 

@@ -16,7 +16,9 @@ actor WebhookExporter: Exporter {
     private let url: String
     private let key: SymmetricKey?
     private let timeout: TimeAmount
-    private let client: HTTPClient
+    private let configuration: HTTPClient.Configuration
+    private let group: any EventLoopGroup
+    private var client: HTTPClient?
     private let agent: String
     private var taken = 0
 
@@ -31,14 +33,15 @@ actor WebhookExporter: Exporter {
             timeout: .init(connect: .seconds(10), read: .seconds(Int64(options.timeoutSeconds))))
         configuration.httpVersion = .http1Only
         if let address = options.address, let host = Self.host(of: options.url) { configuration.dnsOverride = [host: address] }
-        client = HTTPClient(eventLoopGroupProvider: .shared(group), configuration: configuration)
+        self.configuration = configuration
+        self.group = group
     }
 
-    func open() {}
+    func open() { if client == nil { client = HTTPClient(eventLoopGroupProvider: .shared(group), configuration: configuration) } }
 
     func send(_ messages: [FeedMessage]) async throws(DeliveryFailure) -> Handover {
         // One at a time: what was answered is remembered before the next goes.
-        guard let message = messages.first else { return Handover(count: 0) }
+        guard let client, let message = messages.first else { return Handover(count: 0) }
         let body = JSONFormat.bytes(message)
         let timestamp = String(Int64(Date().timeIntervalSince1970))
         var request = HTTPClientRequest(url: url)
@@ -75,10 +78,13 @@ actor WebhookExporter: Exporter {
         return taken
     }
 
-    func close() -> Int { confirmed() }
-
-    /// At the end of all.
-    func shutdown() async { try? await client.shutdown() }
+    /// After a failure the next attempt has a connection of its own.
+    func close() async -> Int {
+        let last = client
+        client = nil
+        try? await last?.shutdown()
+        return confirmed()
+    }
 
     // MARK: -
 

@@ -226,8 +226,10 @@ private final class MetricsHandler: ChannelInboundHandler {
             return Self.send(channel, .unauthorized, "a token is needed\n", isHead: isHead, also: ("WWW-Authenticate", "Bearer"))
         }
         guard path == "/metrics" else { return Self.send(channel, .notFound, "there is only /metrics\n", isHead: isHead) }
-        Task { [page] in
-            Self.send(channel, .ok, await page.text(), isHead: isHead, type: "text/plain; version=0.0.4; charset=utf-8")
+        let page = page
+        Task {
+            let text = await page.text()
+            MetricsHandler.send(channel, .ok, text, isHead: isHead, type: "text/plain; version=0.0.4; charset=utf-8")
         }
     }
 

@@ -74,10 +74,10 @@ def expressions(dashboard):
 
 def test_dashboard_and_rules_ask_for_what_there_is(sekisho, feed, watching, folder):  # noqa: F811
     """Why: a panel that asks for a name that nobody tells stays empty, and an alert like that stays silent."""
-    running, net = watching(POLICY, "--mode", "monitor")
+    running, net = watching(POLICY.replace("version = 1", 'version = 1\nmode = "monitor"', 1))
     scan(net, LAPTOP)
     running.wait_for(lambda: running.would_deny(), "what would be denied")
-    assert running.apply(POLICY.replace("version = 1", 'version = 1\nmode = "enforce"', 1)).returncode == 0
+    assert running.apply(POLICY).returncode == 0
     scan(net, LAPTOP, first=43_000)
     net.a.send(*[syn(HOST, TOOL, 5000, 40_000 + number) for number in range(7)])
     # A time in which nobody judged.
@@ -89,7 +89,14 @@ def test_dashboard_and_rules_ask_for_what_there_is(sekisho, feed, watching, fold
         net.a.send(syn(HOST, TOOL, 5000, 41_000 + number), pause=0.05)
     for pid in [*children, running.process.pid]:
         os.kill(int(pid), signal.SIGCONT)
-    running.wait_for(lambda: running.status()["judging"]["now"] == "worker" and running.status()["denied"], "the worker")
+
+    # With the next frame it is over.
+    def is_over():
+        net.a.send(syn(HOST, TOOL, 5000, 41_500))
+        return running.status()["judging"]["now"] == "worker"
+
+    running.wait_for(is_over, "the worker")
+    assert running.denied()
     port = free_port()
     fed = feed(folder / "state", LISTEN.format(port) + f"""
         [[file]]

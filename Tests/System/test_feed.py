@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import threading
 import time
@@ -443,8 +444,12 @@ class Hook(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, answers=()):
+    def __init__(self, answers=(), tls=None):
         super().__init__(("127.0.0.1", 0), Handler)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(f"{tls}/server.pem", f"{tls}/server.key")
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self.answers, self.requests = list(answers), []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -508,6 +513,22 @@ def test_webhook(state, feed, folder):
     assert [json.loads(body)["audit"]["number"] for _, _, body, _ in hook.requests] == [1, 1, 1, 1, 1, 2, 3]
     log = running.said()
     assert log.count("soar: down") == 1 and log.count("soar: up again") == 1 and "HTTP 422" in log, log
+    hook.shutdown()
+
+
+def test_webhook_over_tls(state, feed, certificates):
+    """Why: alerts say what a plant's holes are; they go to the one server they are for."""
+    hook = Hook(tls=certificates)
+    to = (f'[[webhook]]\nname = "soar"\nurl = "https://siem.fab.example:{hook.server_address[1]}/"\naddress = "127.0.0.1"\nbegin = "start"\n'
+          f'ca = "{certificates}/ca.pem"\n')
+    for wrong in (to.replace("ca.pem", "other.pem"), to.replace("siem.fab", "other.fab")):
+        running = feed(wrong, state)
+        running.wait(lambda: "soar: down" in running.said(), "the refusal")
+        assert running.stop() == 0 and hook.requests == []
+        running.log.unlink()
+    running = feed(to, state)
+    assert running.wait(lambda: hook.requests, "the message")[0][0] == 200
+    assert "not signed" in running.said()
     hook.shutdown()
 
 

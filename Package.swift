@@ -134,7 +134,13 @@ let package = Package(
             name: "EvidenceTests",
             dependencies: ["Evidence", "Policy", .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift")],
             swiftSettings: swift),
-        .testTarget(name: "ExportTests", dependencies: ["Export", "Evidence", "Detection", "Policy"], swiftSettings: swift),
+        .testTarget(
+            name: "ExportTests",
+            dependencies: [
+                "Export", "Baseline", "Evidence", "Detection", "Policy", .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: swift),
         .testTarget(
             name: "DetectionTests", dependencies: ["Detection", "Baseline", "Policy", "Allowlist", "Frames"], swiftSettings: swift),
         .testTarget(

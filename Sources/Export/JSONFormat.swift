@@ -58,12 +58,15 @@ enum JSONFormat {
         var line = Line(message)
         var bytes = encoded(line)
         let steps: [(inout Line) -> Void] = [
-            { $0.alert?.others = [] }, { $0.alert?.evidence = [] }, { $0.alert?.story = "" }, { $0.alert?.techniques = [] }, { $0.alert?.behaviours = [] },
-            { $0.audit?.description = "" }, { $0.audit?.fields = [:] }, { $0.alert = nil }, { $0.audit = nil }, { $0.text = String($0.text.prefix(100)) },
+            { $0.alert?.others = [] }, { $0.alert?.evidence = [] }, { $0.alert?.story = "" }, { $0.audit?.description = "" },
+            { $0.text = String(decoding: SyslogFormat.prefix($0.text, max(100, $0.text.utf8.count + longest - bytes.count)), as: UTF8.self) },
+            { $0.alert?.techniques = [] }, { $0.alert?.behaviours = [] }, { $0.audit?.fields = [:] }, { $0.text = String($0.text.prefix(50)) },
+            { $0.alert = nil },
         ]
         for step in steps where bytes.count > longest {
-            step(&line)
             line.shortened = true
+            bytes = encoded(line)
+            step(&line)
             bytes = encoded(line)
         }
         return bytes

@@ -179,14 +179,17 @@ actor SyslogExporter: Exporter {
         case let error as ChannelError:
             if case .connectTimeout = error { return "no answer within 10 s" }
             return "the connection is closed"
-        case let error as NIOSSLError:
-            if case .handshakeFailed(let reason) = error { return "TLS: \(reason)" }
-            return "TLS: \(error)"
+        case is NIOSSLError, is BoringSSLError: return "TLS: \(reason(in: "\(error)"))"
         case let error as NIOSSLExtraError: return "TLS: \(error)"
-        case let error as BoringSSLError: return "TLS: \(error)"
         default: return "\(error)"
         }
     }
+}
+
+/// BoringSSL's name for what went wrong, of "sslError([Error: 268435581 error:1000007d:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED at …])".
+private func reason(in text: String) -> String {
+    guard let begin = text.range(of: "OPENSSL_internal:"), let end = text[begin.upperBound...].range(of: " at ") else { return text }
+    return text[begin.upperBound..<end.lowerBound].lowercased().replacingOccurrences(of: "_", with: " ")
 }
 
 /// What the other side sends is nothing to us; what goes wrong is.

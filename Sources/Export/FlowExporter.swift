@@ -80,6 +80,7 @@ actor FlowExporter: FeedService {
         var sent = 0, after: Int64 = 0, isFirst = true
         var enforced: Bool?, isAsked = false
         while true {
+            try Task.checkCancellation()
             let (days, last) = try store.standing(from: first, after: after, most: Self.piece)
             guard let last else { return sent }
             let told = try ledger.told(id, after + 1...last)

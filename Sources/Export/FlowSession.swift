@@ -2,6 +2,7 @@
 
 import NIOCore
 import NIOPosix
+import Synchronization
 
 /// Where a collector listens.
 public struct FlowCollector: Sendable, Equatable {
@@ -19,37 +20,43 @@ public struct FlowCollector: Sendable, Equatable {
 struct FlowSession {
     private let channel: any Channel
     private let collector: FlowCollector
+    private let errors: ErrorNote
     private var encoder: IPFIXEncoder
     private var isBegun = false
 
     /// A collector that takes nothing for so long is given up, until the next export.
     private static let patience = TimeAmount.seconds(20)
     /// Datagrams that are sent at once, and the pause between, in ms: a collector's usual socket holds some ninety.
-    private static let burst = 16
-    private static let pause = 5
+    private static let burst = 8
+    private static let pause: Int64 = 5
+    /// For the message, in ms, that there is nobody: ICMP's, where no firewall keeps it back.
+    private static let timeToRefuse: Int64 = 50
     /// TCP_USER_TIMEOUT (tcp(7)): data that was not acknowledged for so long, in ms, ends the connection.
     private static let userTimeout = ChannelOptions.Types.SocketOption(level: .tcp, name: NIOBSDSocket.Option(rawValue: 18))
 
     init(_ collector: FlowCollector, on group: any EventLoopGroup) async throws {
         self.collector = collector
+        let errors = ErrorNote()
+        self.errors = errors
         switch collector.to.transport {
         case .udp:
             // Names are looked up by a thread that may wait.
             let to = collector.to
             let address = try await NIOThreadPool.singleton.runIfActive { try SocketAddress.makeAddressResolvingHost(to.host, port: to.port) }
-            channel = try await DatagramBootstrap(group: group).connect(to: address).get()
+            channel = try await DatagramBootstrap(group: group)
+                .channelInitializer { $0.pipeline.addHandler(errors) }.connect(to: address).get()
             encoder = IPFIXEncoder(domain: collector.observationDomain, longest: IPFIXEncoder.longestDatagram)
         case .tcp, .tls:
             channel = try await ClientBootstrap(group: group).connectTimeout(.seconds(10))
                 .channelOption(.socketOption(.so_keepalive), value: 1).channelOption(Self.userTimeout, value: 20_000)
-                .connect(host: collector.to.host, port: collector.to.port).get()
+                .channelInitializer { $0.pipeline.addHandler(errors) }.connect(host: collector.to.host, port: collector.to.port).get()
             encoder = IPFIXEncoder(domain: collector.observationDomain, longest: IPFIXEncoder.longestOverTCP)
         }
     }
 
     var isOpen: Bool { channel.isActive }
 
-    /// Sends records. Over TCP: until the collector's machine has acknowledged them.
+    /// Sends records. Over TCP: until the collector's machine has acknowledged them; over UDP: until it could have refused them.
     ///
     /// - Parameter withTemplates: over UDP, where they may be lost and collectors forget them; TCP has them once.
     mutating func send(_ records: [FlowRecord], withTemplates: Bool, at seconds: UInt32) async throws {
@@ -62,17 +69,37 @@ struct FlowSession {
             let piece = messages[at..<min(at + Self.burst, messages.count)]
             for message in piece.dropLast() { channel.write(ByteBuffer(bytes: message), promise: nil) }
             if let last = piece.last { try await channel.writeAndFlush(ByteBuffer(bytes: last)).get() }
-            if collector.to.transport == .udp, at + Self.burst < messages.count { try await Task.sleep(for: .milliseconds(Self.pause)) }
+            if collector.to.transport == .udp { await pause(.milliseconds(Self.pause)) }
         }
-        if collector.to.transport == .tcp { try await acknowledged() }
+        if collector.to.transport == .tcp { try await acknowledged() } else { await pause(.milliseconds(Self.timeToRefuse)) }
+        if let error = errors.first { throw error }
     }
 
     private func acknowledged() async throws {
         while await !SyslogExporter.hasAcknowledgedAll(channel) {
             guard channel.isActive else { throw ChannelError.ioOnClosedChannel }
-            try await Task.sleep(for: .milliseconds(2))
+            await pause(.milliseconds(2))
         }
     }
 
+    /// Also where the task is cancelled: what was begun is finished, so that it is known what was sent.
+    private func pause(_ time: TimeAmount) async { try? await channel.eventLoop.scheduleTask(in: time) {}.futureResult.get() }
+
     func close() { channel.close(promise: nil) }
+}
+
+/// What collectors say is nothing to us; what goes wrong is.
+private final class ErrorNote: ChannelInboundHandler, Sendable {
+    typealias InboundIn = ByteBuffer
+
+    private let note = Mutex<(any Error)?>(nil)
+
+    var first: (any Error)? { note.withLock { $0 } }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {}
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        note.withLock { if $0 == nil { $0 = error } }
+        context.close(promise: nil)
+    }
 }

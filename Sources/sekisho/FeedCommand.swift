@@ -12,11 +12,12 @@ import Policy
 struct FeedCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "feed",
-        abstract: "Send what the bridge writes down to other systems: SIEM, webhook, file; until SIGINT or SIGTERM.",
+        abstract: "Send what the bridge writes down to other systems, SIEM, webhook, file, flow collector, Prometheus; until SIGINT or SIGTERM.",
         discussion: """
             A process of its own, beside the bridge, which itself speaks to no network. It reads the audit log and the alerts of the state directory and \
             sends what is new, over syslog (RFC 5424, CEF or JSON; UDP, TCP or TLS), as webhooks or to files; docs/feeds.md says what the file has. What \
-            a destination does not take waits, over restarts too. SIGHUP opens files again.
+            a destination does not take waits, over restarts too. It tells flow collectors what the history gained (IPFIX), and listens for Prometheus \
+            where the file says so. SIGHUP opens files again.
 
             Ends with exit code 1 if the file or what it names has an error.
             """)

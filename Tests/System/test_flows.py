@@ -344,6 +344,23 @@ def test_what_is_denied_is_told_apart(feed, watching, folder, mode):  # noqa: F8
     assert (packets, sizes) == totals_of(folder / "state")
 
 
+def test_over_udp_too_nobody_is_no_collector(feed, plant):
+    """Why: what a machine refuses was not told, and is told when somebody listens there."""
+    metrics, port = free_port(), free_port(socket.SOCK_DGRAM)
+    plant.learn(talk(40_001, 60))
+    running = feed(plant.state, CONFIG.format(to=f"udp://127.0.0.1:{port}", metrics=metrics))
+    wait_for(lambda: "flows: down, udp://127.0.0.1:" in running.said(), "the refusal", running)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
+        collector.bind(("127.0.0.1", port))
+        collector.settimeout(20)
+        assert struct.unpack(">HH", collector.recv(65536)[:4])[0] == 10
+        wait_for(lambda: "flows: up again after " in running.said(), "the export", running)
+        # Refused again and again, said once.
+        assert running.said().count(": down, ") == 1 and "refused" in running.said()
+        assert sent(metrics) == 2
+    running.stop()
+
+
 def test_a_new_collector_begins_now(feed, plant):
     """Why: a year of history at once is what nobody wants; `begin` says otherwise."""
     metrics = free_port()

@@ -69,6 +69,8 @@ def test_what_is_in_it(tree, package):
     listing = run("dpkg-deb", "--contents", package).stdout.splitlines()
     assert all(line.split()[1] == "root/root" and (line[0] == "l" or line[8] != "w") for line in listing)
     assert run(program, "check", tree / "etc/sekisho/example.toml").returncode == 0
+    for example in ("prometheus-rules.yml", "grafana-dashboard.json"):
+        assert (tree / "usr/share/doc/sekisho/examples" / example).read_text() == (ROOT / "packaging" / example).read_text()
 
 
 @pytest.mark.skipif(not shutil.which("lintian"), reason="needs lintian")

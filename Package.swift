@@ -71,7 +71,7 @@ let package = Package(
             name: "Export",
             dependencies: [
                 "Policy", "Baseline", "Evidence", "Detection", .product(name: "Logging", package: "swift-log"),
-                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "GRDB", package: "GRDB.swift"), .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"), .product(name: "Crypto", package: "swift-crypto"),
             ],
@@ -91,7 +91,7 @@ let package = Package(
         .executableTarget(
             name: "sekisho",
             dependencies: [
-                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline", "Evidence", "Detection", "Report",
+                "Control", "Datapath", "Policy", "Captures", "Measure", "Baseline", "Evidence", "Detection", "Export", "Report",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swift),
@@ -133,6 +133,13 @@ let package = Package(
         .testTarget(
             name: "EvidenceTests",
             dependencies: ["Evidence", "Policy", .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: swift),
+        .testTarget(
+            name: "ExportTests",
+            dependencies: [
+                "Export", "Baseline", "Evidence", "Detection", "Policy", .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: swift),
         .testTarget(
             name: "DetectionTests",

@@ -280,14 +280,7 @@ extension HistoryStore {
             while let row = try days.next() {
                 guard let place = places[row[0]] else { continue }
                 if conversations[place].days.isEmpty { conversations[place].firstSeen = UInt64(bitPattern: row[3] as Int64) }
-                conversations[place].days.append(
-                    ConversationDay(
-                        day: Int32(truncatingIfNeeded: row[1] as Int64), hours: UInt32(truncatingIfNeeded: row[2] as Int64),
-                        first: UInt64(bitPattern: row[3] as Int64), last: UInt64(bitPattern: row[4] as Int64),
-                        connections: UInt32(clamping: row[5] as Int64), answered: UInt32(clamping: row[6] as Int64),
-                        refused: UInt32(clamping: row[7] as Int64), framesOut: UInt64(bitPattern: row[8] as Int64),
-                        framesIn: UInt64(bitPattern: row[9] as Int64), bytesOut: UInt64(bitPattern: row[10] as Int64),
-                        bytesIn: UInt64(bitPattern: row[11] as Int64), denied: UInt32(clamping: row[12] as Int64)))
+                conversations[place].days.append(ConversationDay(row, from: 0))
             }
             let addresses = try Row.fetchAll(db, sql: "SELECT * FROM address").map { row in
                 RecordedAddress(

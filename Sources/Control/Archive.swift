@@ -3,6 +3,7 @@
 
 import Crypto
 import Foundation
+import Policy
 
 /// What is in an archive.
 public struct ArchiveManifest: Codable, Sendable {

@@ -4,6 +4,7 @@ import CLinux
 import Datapath
 import Foundation
 import Glibc
+import Policy
 import Synchronization
 
 /// Where the socket is if nobody says otherwise.

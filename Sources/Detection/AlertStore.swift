@@ -6,6 +6,21 @@ import Foundation
 import Frames
 import GRDB
 
+/// An alert in a few words.
+public struct AlertSummary: Sendable, Equatable {
+    public var id: Int64
+    public var kind: String
+    public var severity: Int
+    public var last: Date
+    public var hasEnded: Bool
+    public var isAcknowledged: Bool
+
+    public init(id: Int64, kind: String, severity: Int, last: Date, hasEnded: Bool = false, isAcknowledged: Bool = false) {
+        (self.id, self.kind, self.severity, self.last) = (id, kind, severity, last)
+        (self.hasEnded, self.isAcknowledged) = (hasEnded, isAcknowledged)
+    }
+}
+
 public final class AlertStore: Sendable {
     private let file: StateFile
     public var path: String { file.path }
@@ -139,6 +154,30 @@ public final class AlertStore: Sendable {
                     side: row["side"] == 0 ? .inside : .outside, cause: Cause(rawValue: UInt8(truncatingIfNeeded: row["cause"] as Int)), wireLength: row["wire_length"],
                     bytes: [UInt8](row["bytes"] as Data))
             }
+        }
+    }
+
+    /// What has become of alerts, without their stories: for whoever looks again and again.
+    ///
+    /// - Parameter since: those that had something from then on.
+    public func summaries(since: Date) throws(HistoryError) -> [AlertSummary] {
+        try summaries("last >= ?", Self.stored(since))
+    }
+
+    public func summary(_ id: Int64) throws(HistoryError) -> AlertSummary? { try summaries("id = ?", id).first }
+
+    private func summaries(_ condition: String, _ value: Int64) throws(HistoryError) -> [AlertSummary] {
+        try reading { db in
+            let rows = try Row.fetchCursor(
+                db, sql: "SELECT id, kind, severity, last, ended, acknowledged_at FROM alert WHERE \(condition) ORDER BY id", arguments: [value])
+            var found: [AlertSummary] = []
+            while let row = try rows.next() {
+                found.append(
+                    AlertSummary(
+                        id: row[0], kind: row[1], severity: row[2], last: Date(timeIntervalSince1970: Double(row[3] as Int64) / 1e6),
+                        hasEnded: (row[4] as Int64?) != nil, isAcknowledged: (row[5] as Int64?) != nil))
+            }
+            return found
         }
     }
 

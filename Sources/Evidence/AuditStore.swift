@@ -105,6 +105,23 @@ public final class AuditStore: Sendable {
         try forEachStored(filter, StatementArguments(arguments)) { stored, hash in try body(stored.record(hash: hash)) }
     }
 
+    /// Events by number, in order.
+    public func records(_ numbers: ClosedRange<Int64>) throws(StateError) -> [AuditRecord] {
+        var records: [AuditRecord] = []
+        try forEachStored("WHERE number BETWEEN ? AND ?", [numbers.lowerBound, numbers.upperBound]) { stored, hash in records.append(stored.record(hash: hash)) }
+        return records
+    }
+
+    /// How many events of these categories there are among them.
+    public func count(_ numbers: ClosedRange<Int64>, categories: [String]) throws(StateError) -> Int64 {
+        let places = categories.map { _ in "?" }.joined(separator: ", ")
+        let arguments: [any DatabaseValueConvertible] = [numbers.lowerBound, numbers.upperBound] + categories
+        return try file.read { db in
+            try Int64.fetchOne(
+                db, sql: "SELECT count(*) FROM event WHERE number BETWEEN ? AND ? AND category IN (\(places))", arguments: StatementArguments(arguments)) ?? 0
+        }
+    }
+
     /// Every event as one line of JSON, whose hash anybody can compute.
     ///
     /// - Returns: how many.

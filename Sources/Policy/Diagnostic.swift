@@ -1,4 +1,4 @@
-// What is wrong with a policy file, where, and what to write instead.
+// What is wrong with a policy file, or another one in TOML, where, and what to write instead.
 
 /// One finding.
 public struct Diagnostic: Sendable, Codable, Hashable, Comparable {
@@ -30,16 +30,18 @@ public struct Diagnostic: Sendable, Codable, Hashable, Comparable {
 }
 
 /// Collects findings while a file is read.
-struct Diagnostics {
-    private(set) var all: [Diagnostic] = []
+package struct Diagnostics {
+    package private(set) var all: [Diagnostic] = []
 
-    mutating func error(_ message: String, at location: SourceLocation, _ suggestion: String? = nil) {
+    package init() {}
+
+    package mutating func error(_ message: String, at location: SourceLocation, _ suggestion: String? = nil) {
         all.append(Diagnostic(severity: .error, location: location, message: message, suggestion: suggestion))
     }
 
-    mutating func warning(_ message: String, at location: SourceLocation, _ suggestion: String? = nil) {
+    package mutating func warning(_ message: String, at location: SourceLocation, _ suggestion: String? = nil) {
         all.append(Diagnostic(severity: .warning, location: location, message: message, suggestion: suggestion))
     }
 
-    var hasErrors: Bool { all.contains { $0.severity == .error } }
+    package var hasErrors: Bool { all.contains { $0.severity == .error } }
 }

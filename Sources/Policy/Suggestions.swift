@@ -1,7 +1,7 @@
 // "Did you mean": the nearest known word.
 
 /// The known word with the fewest edits, if they are few enough to be a slip.
-func nearest(_ word: String, among known: some Sequence<String>) -> String? {
+package func nearest(_ word: String, among known: some Sequence<String>) -> String? {
     let limit = max(1, word.count / 3)
     var best: (String, Int)?
     for candidate in known {

@@ -16,15 +16,15 @@ public struct SourceLocation: Sendable, Hashable, Comparable, Codable {
 }
 
 /// A date and time with its offset.
-struct TOMLDateTime {
-    var year, month, day, hour, minute, second: Int
+package struct TOMLDateTime {
+    package var year, month, day, hour, minute, second: Int
     /// nil: the file names no instant.
-    var offsetMinutes: Int?
+    package var offsetMinutes: Int?
 }
 
 /// One value.
-struct TOMLValue {
-    indirect enum Content {
+package struct TOMLValue {
+    package indirect enum Content {
         case table([TOMLEntry])
         case array([TOMLValue])
         case string(String)
@@ -36,11 +36,11 @@ struct TOMLValue {
         case dateTime(TOMLDateTime)
     }
 
-    var content: Content
-    var location: SourceLocation
+    package var content: Content
+    package var location: SourceLocation
 
     /// What a person calls it.
-    var kindName: String {
+    package var kindName: String {
         switch content {
         case .table: "a table"
         case .array: "a list"
@@ -56,21 +56,21 @@ struct TOMLValue {
 }
 
 /// A key and its value.
-struct TOMLEntry {
-    var key: String
-    var keyLocation: SourceLocation
-    var value: TOMLValue
+package struct TOMLEntry {
+    package var key: String
+    package var keyLocation: SourceLocation
+    package var value: TOMLValue
 }
 
 /// Why a text is not TOML.
-struct TOMLSyntaxError: Error {
-    var message: String
-    var location: SourceLocation
+package struct TOMLSyntaxError: Error {
+    package var message: String
+    package var location: SourceLocation
 }
 
 extension TOMLValue {
     /// Reads a TOML text; tables keep the order of the file.
-    static func parse(_ text: [UInt8]) throws(TOMLSyntaxError) -> TOMLValue {
+    package static func parse(_ text: [UInt8]) throws(TOMLSyntaxError) -> TOMLValue {
         let document = text.withUnsafeBytes {
             ctoml_parse($0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count)
         }

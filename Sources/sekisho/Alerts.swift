@@ -6,6 +6,7 @@ import Datapath
 import Detection
 import Foundation
 import Glibc
+import Policy
 
 struct AlertsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

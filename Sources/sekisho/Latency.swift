@@ -3,6 +3,7 @@ import Control
 import Foundation
 import Glibc
 import Measure
+import Policy
 
 /// "p99=50us": a percentile and the most it may be.
 struct LatencyObjective: ExpressibleByArgument {

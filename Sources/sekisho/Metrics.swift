@@ -6,7 +6,8 @@ struct Metrics: ParsableCommand {
         abstract: "Print what the bridge does for Prometheus.",
         discussion: """
             The text exposition format. The bridge itself listens on no network: let node_exporter's textfile collector, or whatever scrapes the \
-            machine, have it: sekisho metrics -o /var/lib/prometheus/node-exporter/sekisho.prom every few seconds. The file is replaced in one piece.
+            machine, have it: sekisho metrics -o /var/lib/prometheus/node-exporter/sekisho.prom every few seconds. The file is replaced in one piece. Or \
+            let sekisho feed listen for Prometheus: [metrics] in its file.
             """)
     @Option(name: .shortAndLong, help: ArgumentHelp("File to write; else the standard output.", valueName: "file")) var output: String?
     @OptionGroup var socket: ControlOption

@@ -2,6 +2,7 @@ import ArgumentParser
 import Control
 import Foundation
 import Glibc
+import Policy
 
 struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Show what the running bridge does.")

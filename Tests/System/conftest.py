@@ -18,6 +18,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from feeding import Feed
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CAPTURES = ROOT.parent / "shared" / "captures"
 
@@ -372,6 +374,31 @@ def bridge(binary, sekisho, network, folder):
         if crashes:
             crashes.append(one.said()[-3000:])
     assert not crashes, "\n".join(crashes)
+
+
+@pytest.fixture
+def feed(binary, folder):
+    """Starts feeds; at the end each must still be alive, unless it was stopped."""
+    made = []
+
+    def start(state, config, *options):
+        made.append(Feed(binary, state, config, folder / f"feed-{len(made)}", *options))
+        return made[-1]
+
+    yield start
+    problems = []
+    for one in made:
+        try:
+            if one.process.poll() is None:
+                one.stop()
+            elif one.process.returncode not in (0, -signal.SIGKILL):
+                problems.append(f"the feed ended with {one.process.returncode}: {one.said()[-3000:]}")
+        except (subprocess.TimeoutExpired, AssertionError) as problem:
+            problems.append(str(problem))
+        finally:
+            one.process.kill()
+            one.process.wait(20)
+    assert not problems, "\n".join(problems)
 
 
 @pytest.fixture(scope="session")

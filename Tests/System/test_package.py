@@ -60,13 +60,17 @@ def test_what_is_in_it(tree, package):
     # By versions that Debian 12 has.
     for one in fields["Depends"].split(","):
         assert run("dpkg-query", "-W", "-f", "${Status}", one.split("(")[0].split("|")[0].strip()).stdout.endswith("installed"), one
-    assert (tree / "lib/systemd/system/sekisho@.service").read_text() == (ROOT / "packaging/sekisho@.service").read_text()
+    for unit in ("sekisho@.service", "sekisho-feed@.service"):
+        assert (tree / "lib/systemd/system" / unit).read_text() == (ROOT / "packaging" / unit).read_text()
+    assert run(program, "feed", "--check", "--config", tree / "etc/sekisho/example.feeds.toml").returncode == 0
     for script in ("postinst", "prerm", "postrm"):
         assert run("sh", "-n", tree / "DEBIAN" / script).returncode == 0
     # Nothing is writable for others, and all is root's.
     listing = run("dpkg-deb", "--contents", package).stdout.splitlines()
     assert all(line.split()[1] == "root/root" and (line[0] == "l" or line[8] != "w") for line in listing)
     assert run(program, "check", tree / "etc/sekisho/example.toml").returncode == 0
+    for example in ("prometheus-rules.yml", "grafana-dashboard.json"):
+        assert (tree / "usr/share/doc/sekisho/examples" / example).read_text() == (ROOT / "packaging" / example).read_text()
 
 
 @pytest.mark.skipif(not shutil.which("lintian"), reason="needs lintian")
@@ -173,6 +177,8 @@ def test_upgrades_and_removal_on_a_running_machine(host, tree, package, folder):
     host.must("sh", "-c", "echo '# mine' >>/etc/sekisho/example.toml")
     host.must("systemctl", "enable", "--now", "sekisho@bay3")
     assert active(host) == "active" and "monitor" in host.must("sekisho", "status")
+    host.write("/etc/sekisho/bay3.feeds.toml", 'version = 1\n[[file]]\nname = "lines"\npath = "/var/lib/sekisho/bay3/feed.jsonl"\n')
+    host.must("systemctl", "enable", "--now", "sekisho-feed@bay3")
     pid = host.must("systemctl", "show", "-P", "MainPID", "sekisho@bay3")
     # An upgrade: a later version with another example.
     later = folder / "later"
@@ -193,7 +199,8 @@ def test_upgrades_and_removal_on_a_running_machine(host, tree, package, folder):
     host.must("dpkg", "--remove", "sekisho")
     assert active(host) == "inactive"
     assert host.run("test", "-e", "/var/lib/sekisho/bay3/history.sqlite").returncode == 0
-    assert host.run("sh", "-c", "ls /etc/systemd/system/*.wants/sekisho@*").returncode != 0
+    assert host.run("systemctl", "is-active", "sekisho-feed@bay3").stdout.strip() == "inactive"
+    assert host.run("sh", "-c", "ls /etc/systemd/system/*.wants/sekisho*").returncode != 0
     host.must("dpkg", "--purge", "sekisho")
     left = host.run("find", "/etc", "/usr", "/var", "-xdev", "-name", "*sekisho*").stdout.split()
     assert left == [], left

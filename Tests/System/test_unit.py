@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -11,10 +12,10 @@ import time
 import pytest
 
 import machine
-from conftest import ROOT, sh
+from conftest import ROOT, inside_netns, sh
 from frames import IP, UDP, ether
 
-UNIT = ROOT / "packaging" / "sekisho@.service"
+UNIT, FEED_UNIT = ROOT / "packaging" / "sekisho@.service", ROOT / "packaging" / "sekisho-feed@.service"
 HOST, TOOL = "192.0.2.10", "192.0.2.21"
 
 # Of linux/capability.h.
@@ -22,9 +23,10 @@ KEPT = 1 << 2 | 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
-def test_the_unit_is_closed():
+@pytest.mark.parametrize("unit", [UNIT, FEED_UNIT], ids=lambda unit: unit.stem)
+def test_the_unit_is_closed(unit):
     """Why: what is open is said in the unit, with the reason; anything more is a mistake."""
-    done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", UNIT], capture_output=True, text=True)
+    done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", unit], capture_output=True, text=True)
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found and float(found[1]) <= 3.0, done.stdout + done.stderr
 
@@ -42,7 +44,8 @@ def host(privileged, network, binary, folder):
     made.network = net
     try:
         made.install(binary, "/usr/bin/sekisho")
-        made.install(UNIT, "/usr/lib/systemd/system/sekisho@.service", "644")
+        for unit in (UNIT, FEED_UNIT):
+            made.install(unit, f"/usr/lib/systemd/system/{unit.name}", "644")
         made.install(ROOT / "packaging" / "tmpfiles.conf", "/usr/lib/tmpfiles.d/sekisho.conf", "644")
         made.install(ROOT / "packaging" / "sysusers.conf", "/usr/lib/sysusers.d/sekisho.conf", "644")
         made.must("systemd-sysusers", "sekisho.conf")
@@ -62,8 +65,8 @@ def status_of(pid_on_machine, host):
     return [dict(re.findall(r"^(\w+):\s*(.*)$", one, re.MULTILINE)) for one in text.strip().split("\n\n")]
 
 
-def main_pid(host):
-    return int(host.must("systemctl", "show", "-P", "MainPID", "sekisho@bay3"))
+def main_pid(host, unit="sekisho@bay3"):
+    return int(host.must("systemctl", "show", "-P", "MainPID", unit))
 
 
 def frame(number, port=5000):
@@ -177,3 +180,50 @@ def test_an_unconfigured_bridge_does_not_start(host):
     assert host.run("systemctl", "start", "sekisho@bay4").returncode != 0
     host.run("systemctl", "stop", "sekisho@bay4")
     assert not host.network.has_programs()
+
+
+def test_a_feed_runs_in_its_unit(host):
+    """Why: it speaks to networks that the bridge itself has nothing to do with; what it may do beside that is nothing."""
+    lines = "/var/lib/sekisho/bay3/feed.jsonl"
+    # Without a file of its own it does not start.
+    host.run("systemctl", "start", "sekisho-feed@bay3")
+    assert host.run("systemctl", "is-active", "sekisho-feed@bay3").stdout.strip() == "inactive"
+    sh(f"ip -n {host.network.bridge} link set lo up")
+    with inside_netns(host.network.bridge):
+        siem = socket.create_server(("127.0.0.1", 5140))
+    siem.settimeout(30)
+    host.write("/etc/sekisho/bay3.feeds.toml", f'''version = 1
+[[file]]
+name = "lines"
+path = "{lines}"
+begin = "start"
+[[syslog]]
+name = "siem"
+to = "tcp://127.0.0.1:5140"
+begin = "start"
+''')
+    host.write("/etc/systemd/system/sekisho-feed@bay3.service.d/to.conf", "[Service]\nIPAddressAllow=127.0.0.1\n")
+    host.must("systemctl", "daemon-reload")
+    # Before there is anything to tell.
+    host.must("systemctl", "start", "sekisho-feed@bay3")
+    host.write("/etc/sekisho/bay3.toml", UDP_POLICY)
+    host.must("systemctl", "start", "sekisho@bay3")
+    with siem, siem.accept()[0] as connection:
+        connection.settimeout(30)
+        told = b""
+        while b" sekisho - start " not in told:
+            told += connection.recv(65536)
+        assert b'bridge="bay3"' in told
+        host.wait_for(lambda: '"type":"start"' in host.run("cat", lines).stdout, "the line in the file")
+        pid = main_pid(host, "sekisho-feed@bay3")
+        threads = status_of(pid, host)
+        assert all(int(one[which], 16) == 0 for one in threads for which in ("CapPrm", "CapEff", "CapBnd")), threads
+        assert all(one["NoNewPrivs"] == "1" and one["Seccomp"] == "2" for one in threads), threads
+        # As logrotate does.
+        host.must("mv", lines, lines + ".1")
+        host.must("systemctl", "reload", "sekisho-feed@bay3")
+        host.must("systemctl", "stop", "sekisho@bay3")
+        host.wait_for(lambda: '"type":"stop"' in host.run("cat", lines).stdout, "the line in the new file")
+        assert '"type":"start"' not in host.must("cat", lines) and main_pid(host, "sekisho-feed@bay3") == pid
+        host.must("systemctl", "stop", "sekisho-feed@bay3")
+    assert host.run("systemctl", "is-failed", "sekisho-feed@bay3").stdout.strip() == "inactive", host.journal()[-2000:]

@@ -9,7 +9,8 @@ struct SyslogFormat: Sendable {
     /// local4: nothing else on a usual machine writes there.
     static let usualFacility = 20
     static let facilities: [String: Int] = Dictionary(
-        uniqueKeysWithValues: [("user", 1), ("daemon", 3), ("auth", 4), ("authpriv", 10), ("audit", 13), ("alert", 14)] + (0...7).map { ("local\($0)", 16 + $0) })
+        uniqueKeysWithValues: [("user", 1), ("daemon", 3), ("auth", 4), ("authpriv", 10), ("audit", 13), ("alert", 14)]
+            + (0...7).map { ("local\($0)", 16 + $0) })
 
     var format: MessageFormat = .rfc5424
     var facility = usualFacility

@@ -65,7 +65,8 @@ actor WebhookExporter: Exporter {
             taken += 1
             return Handover(count: 1)
         case 408, 429, 500..., 300..<400:
-            let what = (300..<400).contains(status.code) ? "HTTP \(status.code): it is elsewhere, and redirects are not followed" : "HTTP \(status.code) \(status.reasonPhrase)"
+            let isElsewhere = (300..<400).contains(status.code)
+            let what = "HTTP \(status.code)" + (isElsewhere ? ": it is elsewhere, and redirects are not followed" : " \(status.reasonPhrase)")
             throw DeliveryFailure(what, retryAfter: retryAfter.flatMap { Self.duration($0, now: Date()) })
         default:
             taken += 1

@@ -141,7 +141,9 @@ public struct FeedConfigReader {
     /// It stands in logs, metrics and the feed's memory.
     mutating func name(_ table: Table, _ what: String) -> String? {
         guard let name = string(table, "name", isNeeded: true) else { return nil }
-        let isPlain = name.unicodeScalars.allSatisfy { $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || "-_.".unicodeScalars.contains($0)) }
+        let isPlain = name.unicodeScalars.allSatisfy {
+            $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || "-_.".unicodeScalars.contains($0))
+        }
         guard isPlain, (1...64).contains(name.utf8.count) else {
             diagnostics.error("the name of a \(what) has 1 to 64 letters, digits, '-', '_' and '.'", at: table["name"]!.location)
             return nil

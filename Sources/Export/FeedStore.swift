@@ -153,7 +153,8 @@ final class FeedStore: Sendable {
             while let row = try rows.next() {
                 guard let step = AlertStep(rawValue: row[2]), let alert = try? JSONDecoder().decode(Alert.self, from: Data((row[3] as String).utf8)) else {
                     throw StateError(
-                        text: "reading the memory of the feed \(path): a change is not as this program writes them\n  → move the file away: the feed begins anew")
+                        text: "reading the memory of the feed \(path): a change is not as this program writes them\n"
+                            + "  → move the file away: the feed begins anew")
                 }
                 all.append(AlertNotice(number: row[0], time: row[1], step: step, alert: alert))
             }

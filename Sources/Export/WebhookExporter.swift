@@ -32,6 +32,8 @@ actor WebhookExporter: Exporter {
             tlsConfiguration: try options.tls.configuration(for: options.delivery.name), redirectConfiguration: .disallow,
             timeout: .init(connect: .seconds(10), read: .seconds(Int64(options.timeoutSeconds))))
         configuration.httpVersion = .http1Only
+        // Trying again is ours, and so is saying why.
+        configuration.connectionPool.retryConnectionEstablishment = false
         if let address = options.address, let host = Self.host(of: options.url) { configuration.dnsOverride = [host: address] }
         self.configuration = configuration
         self.group = group

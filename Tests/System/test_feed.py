@@ -536,6 +536,7 @@ def test_webhook_over_tls(state, feed, certificates):
     for wrong in (to.replace("ca.pem", "other.pem"), to.replace("siem.fab", "other.fab")):
         running = feed(wrong, state)
         running.wait(lambda: "soar: down" in running.said(), "the refusal")
+        assert re.search("certificate verify failed|hostname|Hostname", running.said()), running.said()
         assert running.stop() == 0 and hook.requests == []
         running.log.unlink()
     running = feed(to, state)

@@ -58,7 +58,8 @@ struct SyslogFormat: Sendable {
         var text = "[meta sequenceId=\"\(sequence)\"][sekisho@\(enterprise)"
         func add(_ name: String, _ value: String?) {
             guard let value else { return }
-            text += " \(name)=\"\(Self.escaped(value))\""
+            // Where it must be short, a name that somebody has made up is, too.
+            text += " \(name)=\"\(Self.escaped(withFields ? value : String(decoding: Self.prefix(value, 80), as: UTF8.self)))\""
         }
         add("id", message.id)
         add("bridge", message.bridge)

@@ -19,7 +19,8 @@ struct CEFFormat: Sendable {
             guard text.count + one.count <= longest else {
                 // The story, shortened, rather than nothing.
                 if key == "msg", longest - text.count > 100 {
-                    text += SyslogFormat.prefix("\(isFirst ? "" : " ")msg=\(Self.escaped(String(value.prefix((longest - text.count) / 8))))", longest - text.count)
+                    let short = Self.escaped(String(value.prefix((longest - text.count) / 8)))
+                    text += SyslogFormat.prefix("\(isFirst ? "" : " ")msg=\(short)", longest - text.count)
                 }
                 continue
             }
@@ -46,7 +47,9 @@ struct CEFFormat: Sendable {
     }
 
     private func extensions(_ message: FeedMessage) -> [(String, String)] {
-        var all: [(String, String)] = [("rt", "\(message.time / 1000)"), ("externalId", message.id), ("cat", message.category.rawValue), ("dvchost", message.host)]
+        var all: [(String, String)] = [
+            ("rt", "\(message.time / 1000)"), ("externalId", message.id), ("cat", message.category.rawValue), ("dvchost", message.host),
+        ]
         func add(_ key: String, _ value: String?) { if let value, !value.isEmpty { all.append((key, value)) } }
         func custom(_ key: String, _ label: String, _ value: String?) {
             guard let value, !value.isEmpty else { return }
@@ -108,7 +111,8 @@ struct CEFFormat: Sendable {
 
     /// Of a value: equals signs and backslashes; lines as \n.
     static func escaped(_ text: String) -> String {
-        let lines = text.replacingOccurrences(of: "\r\n", with: "\n").replacingOccurrences(of: "\r", with: "\n").split(separator: "\n", omittingEmptySubsequences: false)
+        let lines = text.replacingOccurrences(of: "\r\n", with: "\n").replacingOccurrences(of: "\r", with: "\n")
+            .split(separator: "\n", omittingEmptySubsequences: false)
         return lines.map { SyslogFormat.line(String($0)).replacingOccurrences(of: "\\", with: "\\\\").replacingOccurrences(of: "=", with: "\\=") }
             .joined(separator: "\\n")
     }

@@ -2,6 +2,7 @@
 
 import Baseline
 import Foundation
+import Glibc
 import Logging
 import NIOPosix
 
@@ -11,6 +12,8 @@ public final class Feed: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let log: Logger
     public let board: FeedBoard
+    /// Held as long as the process lives: two would send everything twice.
+    private let lock: Int32
 
     /// Makes ready; nothing is connected to yet.
     ///
@@ -25,6 +28,7 @@ public final class Feed: Sendable {
         board = FeedBoard()
         self.log = log
         let exporters = try Self.exporters(config, version: version, group: group)
+        lock = try Self.lock(directory)
         let bridge = config.bridge ?? Self.name(of: directory), host = config.hostname ?? ProcessInfo.processInfo.hostName
         let most = exporters.map(\.options.mostWaiting).max() ?? 0
         // What is on its way is looked at once more.
@@ -48,6 +52,21 @@ public final class Feed: Sendable {
             services.append(try MetricsService(metrics, page: MetricsPage(bridge: askBridge, board: board), group: group, log: log))
         }
         self.services = services
+    }
+
+    private static func lock(_ directory: String) throws(FeedError) -> Int32 {
+        try? FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
+        let path = directory + "/feed.lock"
+        let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
+        guard file >= 0 else {
+            let code = errno
+            throw FeedError("opening \(path): \(String(cString: strerror(code)))\n  → it must be in a directory that you may write to")
+        }
+        guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
+            close(file)
+            throw FeedError("another feed runs on the state directory \(directory)\n  → one file may name any number of destinations: stop the other")
+        }
+        return file
     }
 
     private typealias Destination = (options: DeliveryOptions, kind: String, exporter: any Exporter)

@@ -86,7 +86,7 @@ public struct FeedConfigReader {
         guard let url = string(table, "url", isNeeded: true) else { return nil }
         let scheme = url.hasPrefix("https://") ? "https://" : url.hasPrefix("http://") ? "http://" : nil
         guard let scheme, WebhookExporter.host(of: url) != nil else {
-            diagnostics.error("url is no address of a web server", at: table["url"]?.location ?? table.location, "write e.g. url = \"https://10.0.9.6/sekisho\"")
+            diagnostics.error("url is no address of a web server", at: table["url"]!.location, "write e.g. url = \"https://10.0.9.6/sekisho\"")
             return nil
         }
         let tls = tls(table, isUsed: scheme == "https://", scheme)
@@ -143,7 +143,9 @@ public struct FeedConfigReader {
     /// It stands in logs, metrics and the feed's memory.
     mutating func name(_ table: Table, _ what: String) -> String? {
         guard let name = string(table, "name", isNeeded: true) else { return nil }
-        let isPlain = name.utf8.allSatisfy { UInt8(ascii: "a")...UInt8(ascii: "z") ~= $0 | 0x20 || UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 || "-_.".utf8.contains($0) }
+        let isPlain = name.unicodeScalars.allSatisfy {
+            $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || "-_.".unicodeScalars.contains($0))
+        }
         guard isPlain, (1...64).contains(name.utf8.count) else {
             diagnostics.error("the name of a \(what) has 1 to 64 letters, digits, '-', '_' and '.'", at: table["name"]!.location)
             return nil

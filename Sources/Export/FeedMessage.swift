@@ -31,7 +31,8 @@ public struct FeedMessage: Sendable {
 
     /// nil: alerts stand for themselves, and what a later version writes is left to that.
     init?(_ record: AuditRecord, bridge: String, host: String) {
-        guard record.type != AuditType.alert.rawValue, let category = FeedCategory(rawValue: record.category), category != .alert, category != .feed else { return nil }
+        guard record.type != AuditType.alert.rawValue, let category = FeedCategory(rawValue: record.category), category != .alert, category != .feed
+        else { return nil }
         id = "\(bridge)/audit/\(record.number)/\(record.hash.prefix(8))"
         (time, self.category, type, text) = (record.time, category, record.type, record.description)
         severity = Self.severity(AuditType(rawValue: record.type), category)

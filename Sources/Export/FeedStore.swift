@@ -61,7 +61,11 @@ final class FeedStore: Sendable {
                 name TEXT PRIMARY KEY, audit INTEGER NOT NULL, audit_hash TEXT NOT NULL, alert INTEGER NOT NULL, sent INTEGER NOT NULL,
                 refused INTEGER NOT NULL, skipped INTEGER NOT NULL, skipped_told INTEGER NOT NULL) STRICT
             """,
-            "CREATE TABLE alert_told (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, severity INTEGER NOT NULL, last REAL NOT NULL, ended INTEGER NOT NULL, acknowledged INTEGER NOT NULL) STRICT",
+            """
+            CREATE TABLE alert_told (
+                id INTEGER PRIMARY KEY, kind TEXT NOT NULL, severity INTEGER NOT NULL, last REAL NOT NULL, ended INTEGER NOT NULL,
+                acknowledged INTEGER NOT NULL) STRICT
+            """,
             "CREATE TABLE alert_change (number INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, step TEXT NOT NULL, body TEXT NOT NULL) STRICT",
         ])
 
@@ -75,7 +79,8 @@ final class FeedStore: Sendable {
                 db, sql: "SELECT audit, alert, audit_hash, sent, refused, skipped, skipped_told FROM destination WHERE name = ?", arguments: [name]
             ).map { row in
                 DestinationRecord(
-                    position: FeedPosition(audit: row[0], alert: row[1]), auditHash: row[2], sent: row[3], refused: row[4], skipped: row[5], skippedTold: row[6])
+                    position: FeedPosition(audit: row[0], alert: row[1]), auditHash: row[2], sent: row[3], refused: row[4], skipped: row[5],
+                    skippedTold: row[6])
             }
         }
     }
@@ -147,7 +152,9 @@ final class FeedStore: Sendable {
             var all: [AlertNotice] = []
             while let row = try rows.next() {
                 guard let step = AlertStep(rawValue: row[2]), let alert = try? JSONDecoder().decode(Alert.self, from: Data((row[3] as String).utf8)) else {
-                    throw StateError(text: "reading the memory of the feed \(path): a change is not as this program writes them\n  → move the file away: the feed begins anew")
+                    throw StateError(
+                        text: "reading the memory of the feed \(path): a change is not as this program writes them\n"
+                            + "  → move the file away: the feed begins anew")
                 }
                 all.append(AlertNotice(number: row[0], time: row[1], step: step, alert: alert))
             }

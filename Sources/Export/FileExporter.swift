@@ -13,6 +13,8 @@ actor FileExporter: Exporter {
     private var file: Int32 = -1
     private var sequence: UInt32 = 0
     private var taken = 0
+    private var isWriting = false
+    private var mustReopen = false
 
     init(_ options: FileOptions, version: String) {
         (path, format) = (options.path, options.format)
@@ -54,7 +56,10 @@ actor FileExporter: Exporter {
     }
 
     private func write(_ line: [UInt8]) async throws(DeliveryFailure) {
+        if mustReopen { closeFile() }
         try open()
+        isWriting = true
+        defer { isWriting = false }
         let before = lseek(file, 0, SEEK_END)
         var done = 0
         var deadline = ContinuousClock.now + .seconds(10)
@@ -85,15 +90,18 @@ actor FileExporter: Exporter {
     }
 
     func close() -> Int {
-        if file >= 0 { Glibc.close(file) }
-        file = -1
+        closeFile()
         return confirmed()
     }
 
-    /// The file may have been moved away.
+    /// The file may have been moved away. A line that is being written is ended where it was begun.
     func reopen() {
-        guard path != "-", file >= 0 else { return }
-        Glibc.close(file)
-        file = -1
+        guard path != "-" else { return }
+        if isWriting { mustReopen = true } else { closeFile() }
+    }
+
+    private func closeFile() {
+        if file >= 0 { Glibc.close(file) }
+        (file, mustReopen) = (-1, false)
     }
 }

@@ -61,7 +61,7 @@ enum JSONFormat {
             { $0.alert?.others = [] }, { $0.alert?.evidence = [] }, { $0.alert?.story = "" }, { $0.audit?.description = "" },
             { $0.text = String(decoding: SyslogFormat.prefix($0.text, max(100, $0.text.utf8.count + longest - bytes.count)), as: UTF8.self) },
             { $0.alert?.techniques = [] }, { $0.alert?.behaviours = [] }, { $0.audit?.fields = [:] }, { $0.text = String($0.text.prefix(50)) },
-            { $0.alert = nil },
+            { $0.alert = nil }, { $0.audit = nil }, { $0.text = "" },
         ]
         for step in steps where bytes.count > longest {
             line.shortened = true

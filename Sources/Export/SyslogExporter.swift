@@ -250,7 +250,9 @@ extension TLSOptions {
             configuration.trustRoots = .certificates(found)
         }
         if let certificate, let key {
-            configuration.certificateChain = try Self.reading(certificate, "certificate", name) { try NIOSSLCertificate.fromPEMFile(certificate).map { .certificate($0) } }
+            configuration.certificateChain = try Self.reading(certificate, "certificate", name) {
+                try NIOSSLCertificate.fromPEMFile(certificate).map { .certificate($0) }
+            }
             configuration.privateKey = try Self.reading(key, "key", name) { .privateKey(try NIOSSLPrivateKey(file: key, format: .pem)) }
         }
         return configuration

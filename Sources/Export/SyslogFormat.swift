@@ -9,7 +9,8 @@ struct SyslogFormat: Sendable {
     /// local4: nothing else on a usual machine writes there.
     static let usualFacility = 20
     static let facilities: [String: Int] = Dictionary(
-        uniqueKeysWithValues: [("user", 1), ("daemon", 3), ("auth", 4), ("authpriv", 10), ("audit", 13), ("alert", 14)] + (0...7).map { ("local\($0)", 16 + $0) })
+        uniqueKeysWithValues: [("user", 1), ("daemon", 3), ("auth", 4), ("authpriv", 10), ("audit", 13), ("alert", 14)]
+            + (0...7).map { ("local\($0)", 16 + $0) })
 
     var format: MessageFormat = .rfc5424
     var facility = usualFacility
@@ -57,7 +58,8 @@ struct SyslogFormat: Sendable {
         var text = "[meta sequenceId=\"\(sequence)\"][sekisho@\(enterprise)"
         func add(_ name: String, _ value: String?) {
             guard let value else { return }
-            text += " \(name)=\"\(Self.escaped(value))\""
+            // Where it must be short, a name that somebody has made up is, too.
+            text += " \(name)=\"\(Self.escaped(withFields ? value : String(decoding: Self.prefix(value, 80), as: UTF8.self)))\""
         }
         add("id", message.id)
         add("bridge", message.bridge)

@@ -32,6 +32,8 @@ actor WebhookExporter: Exporter {
             tlsConfiguration: try options.tls.configuration(for: options.delivery.name), redirectConfiguration: .disallow,
             timeout: .init(connect: .seconds(10), read: .seconds(Int64(options.timeoutSeconds))))
         configuration.httpVersion = .http1Only
+        // Trying again is ours, and so is saying why.
+        configuration.connectionPool.retryConnectionEstablishment = false
         if let address = options.address, let host = Self.host(of: options.url) { configuration.dnsOverride = [host: address] }
         self.configuration = configuration
         self.group = group
@@ -65,7 +67,8 @@ actor WebhookExporter: Exporter {
             taken += 1
             return Handover(count: 1)
         case 408, 429, 500..., 300..<400:
-            let what = (300..<400).contains(status.code) ? "HTTP \(status.code): it is elsewhere, and redirects are not followed" : "HTTP \(status.code) \(status.reasonPhrase)"
+            let isElsewhere = (300..<400).contains(status.code)
+            let what = "HTTP \(status.code)" + (isElsewhere ? ": it is elsewhere, and redirects are not followed" : " \(status.reasonPhrase)")
             throw DeliveryFailure(what, retryAfter: retryAfter.flatMap { Self.duration($0, now: Date()) })
         default:
             taken += 1

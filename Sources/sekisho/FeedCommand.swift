@@ -79,7 +79,9 @@ struct FeedCommand: ParsableCommand {
         let text: [UInt8]
         do {
             let data = try Data(contentsOf: URL(fileURLWithPath: config), options: .mappedIfSafe)
-            guard data.count <= largestFeedFile else { throw failed("reading \(config): it has \(Output.bytes(UInt64(data.count))); the most is \(Output.bytes(UInt64(largestFeedFile)))") }
+            guard data.count <= largestFeedFile else {
+                throw failed("reading \(config): it has \(Output.bytes(UInt64(data.count))); the most is \(Output.bytes(UInt64(largestFeedFile)))")
+            }
             text = [UInt8](data)
         } catch let code as ExitCode { throw code } catch { throw failed("reading \(config): \(error.localizedDescription)") }
         let reading = FeedConfigReader.read(text)

@@ -1,13 +1,15 @@
 // How messages are written, byte for byte, and what a hostile one cannot do.
 
 import Detection
-import Evidence
 import Foundation
 import Testing
 
+@testable import Evidence
 @testable import Export
 
-private func record(_ description: String = "applied \"bay3\"", fields: [String: String] = ["why": "ticket 4711"], category: String = "configuration_change") -> AuditRecord {
+private func record(
+    _ description: String = "applied \"bay3\"", fields: [String: String] = ["why": "ticket 4711"], category: String = "configuration_change"
+) -> AuditRecord {
     AuditRecord(
         number: 17, time: 1_764_000_000_123_456, category: category, type: "policy_applied", description: description, who: "anna", fields: fields,
         hash: "3f2a9c01" + String(repeating: "0", count: 56))
@@ -15,13 +17,13 @@ private func record(_ description: String = "applied \"bay3\"", fields: [String:
 
 private func message(_ record: AuditRecord) -> FeedMessage { FeedMessage(record, bridge: "bay3", host: "gate-1")! }
 
-private func alert(_ story: String = "10.0.0.66 scans", device: String? = "10.0.0.66", server: String = "10.0.0.2", severity: String = "high") throws -> Alert {
-    let address = device.map { "\"address\": \"\($0)\"," } ?? ""
+private func alert(_ story: String = "10.0.0.66 scans", device: String = "10.0.0.66", server: String = "10.0.0.2") throws -> Alert {
     let text = """
-        {"id": 4, "kind": "scan", "severity": "\(severity)", "confidence": 0.987, "others": [], "begin": 0, "last": 1.5, "frames": 12, "attempts": 7,
-         "device": {\(address) "mac": "02:00:00:00:00:66", "side": "outside", "isKnown": false, "isMany": false},
+        {"id": 4, "kind": "scan", "severity": "high", "confidence": 0.987, "others": [], "begin": 0, "last": 1.5, "frames": 12, "attempts": 7,
+         "device": {"address": "\(device)", "mac": "02:00:00:00:00:66", "side": "outside", "isKnown": false, "isMany": false},
          "story": "-", "behaviours": [], "techniques": [], "group": "g", "evidence": [
-         {"client": "\(device ?? "10.0.0.1")", "server": "\(server)", "service": "tcp/445", "attempts": 7, "frames": 12, "isDenied": true, "isAnswered": false, "first": 0, "last": 0}]}
+         {"client": "\(device)", "server": "\(server)", "service": "tcp/445", "attempts": 7, "frames": 12, "isDenied": true, "isAnswered": false,
+          "first": 0, "last": 0}]}
         """
     var alert = try JSONDecoder().decode(Alert.self, from: Data(text.utf8))
     alert.story = story
@@ -78,7 +80,9 @@ struct SyslogFormatTests {
                 #expect(bytes.count <= 600 && !bytes.contains { $0 < 0x20 })
                 #expect(String(validating: bytes, as: UTF8.self) != nil)
                 let line = text(bytes)
-                if format == .json { #expect((try? JSONSerialization.jsonObject(with: Data(line[line.firstIndex(of: "{")!...].utf8))) != nil) }
+                if format == .json, let begin = line.firstIndex(of: "{") {
+                    #expect((try? JSONSerialization.jsonObject(with: Data(line[begin...].utf8))) != nil)
+                }
             }
         }
     }
@@ -102,7 +106,8 @@ struct CEFFormatTests {
     /// The keys src and dst are for IPv4.
     @Test func anIPv6AddressHasAKeyOfItsOwn() throws {
         let line = text(CEFFormat(version: "1").bytes(message(try alert(device: "2001:db8::66", server: "2001:db8::2")), longest: 9999))
-        #expect(line.contains("c6a2Label=Source IPv6 Address c6a2=2001:db8::66") && line.contains("c6a3=2001:db8::2") && !line.contains(" src=") && !line.contains(" dst="))
+        #expect(line.contains("c6a2Label=Source IPv6 Address c6a2=2001:db8::66") && line.contains("c6a3=2001:db8::2"))
+        #expect(!line.contains(" src=") && !line.contains(" dst="))
     }
 
     @Test func aValueEndsWhereItShould() {
@@ -148,6 +153,8 @@ struct MessageTests {
     }
 
     @Test func anEndIsNoSecondAlarm() throws {
-        #expect(AlertStep.raised == .raised && message(try alert(), .ended).severity == .info && message(try alert(), .changed).severity == .high)
+        let one = try alert()
+        #expect(message(one, .raised).severity == .high && message(one, .changed).severity == .high)
+        #expect(message(one, .ended).severity == .info && message(one, .acknowledged).severity == .info)
     }
 }

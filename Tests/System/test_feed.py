@@ -272,6 +272,18 @@ def test_rsyslog_takes_and_parses_it(sekisho, state, feed, rsyslog, transport):
     assert [int(one["sd"]["meta"]["sequenceid"]) for one in siem.received()] == [1, 2, 3, 4]
 
 
+def test_udp_that_nobody_wants_comes_back(state, feed):
+    """Why: UDP knows little; what it does know must not be thrown away."""
+    port = free_port(socket.SOCK_DGRAM)
+    running = feed(f'[[syslog]]\nname = "siem"\nto = "udp://127.0.0.1:{port}"\nbegin = "start"\n', state)
+    running.wait(lambda: "siem: down, " in running.said() and "refused" in running.said(), "the error")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as siem:
+        siem.bind(("127.0.0.1", port))
+        siem.settimeout(30)
+        assert b"bay3/audit/1/" in siem.recv(65536)
+    assert running.stop() == 0
+
+
 @needs_rsyslog
 def test_over_tls(state, feed, rsyslog, certificates):
     """Why: what names the holes of a plant goes over its networks to nobody but the SIEM."""
@@ -524,6 +536,7 @@ def test_webhook_over_tls(state, feed, certificates):
     for wrong in (to.replace("ca.pem", "other.pem"), to.replace("siem.fab", "other.fab")):
         running = feed(wrong, state)
         running.wait(lambda: "soar: down" in running.said(), "the refusal")
+        assert re.search("certificate verify failed|hostname|Hostname", running.said()), running.said()
         assert running.stop() == 0 and hook.requests == []
         running.log.unlink()
     running = feed(to, state)
@@ -563,7 +576,7 @@ def test_a_bad_file_says_where(sekisho, folder, text, expected):
     assert sekisho("feed", "--config", file, "--state", folder / "s").returncode == 1
 
 
-def test_what_cannot_be_used_is_said(sekisho, folder):
+def test_what_cannot_be_used_is_said(binary, sekisho, folder):
     done = sekisho("feed", "--config", folder / "none.toml", "--check")
     assert done.returncode == 1 and "none.toml" in done.stderr
     assert sekisho("feed", "--config", folder / "none.toml").returncode == 64
@@ -571,6 +584,13 @@ def test_what_cannot_be_used_is_said(sekisho, folder):
     file.write_text("version = 1\n[[file]]\nname = 'a'\npath = '-'\n")
     done = sekisho("feed", "--config", file, "--check")
     assert done.returncode == 0 and "all events" in done.stdout
+    # There is one already.
+    first = subprocess.Popen([binary, "feed", "--config", file, "--state", folder / "t"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert "telling a" in first.stderr.readline()
+    done = sekisho("feed", "--config", file, "--state", folder / "t")
+    assert done.returncode == 1 and "another feed runs" in done.stderr
+    first.terminate()
+    assert first.wait(20) == 0
     # The state directory is a file.
     (folder / "s").write_text("")
     done = sekisho("feed", "--config", file, "--state", folder / "s")

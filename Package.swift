@@ -137,7 +137,7 @@ let package = Package(
         .testTarget(
             name: "ExportTests",
             dependencies: [
-                "Export", "Baseline", "Evidence", "Detection", "Policy", .product(name: "Crypto", package: "swift-crypto"),
+                "Export", "Baseline", "Evidence", "Detection", "Policy", "Allowlist", "Frames", .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swift),

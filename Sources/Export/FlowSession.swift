@@ -28,7 +28,7 @@ struct FlowSession {
     private static let patience = TimeAmount.seconds(20)
     /// Datagrams that are sent at once, and the pause between, in ms: a collector's usual socket holds some ninety.
     private static let burst = 8
-    private static let pause: Int64 = 5
+    private static let breath: Int64 = 5
     /// For the message, in ms, that there is nobody: ICMP's, where no firewall keeps it back.
     private static let timeToRefuse: Int64 = 50
     /// TCP_USER_TIMEOUT (tcp(7)): data that was not acknowledged for so long, in ms, ends the connection.
@@ -69,7 +69,7 @@ struct FlowSession {
             let piece = messages[at..<min(at + Self.burst, messages.count)]
             for message in piece.dropLast() { channel.write(ByteBuffer(bytes: message), promise: nil) }
             if let last = piece.last { try await channel.writeAndFlush(ByteBuffer(bytes: last)).get() }
-            if collector.to.transport == .udp { await pause(.milliseconds(Self.pause)) }
+            if collector.to.transport == .udp { await pause(.milliseconds(Self.breath)) }
         }
         if collector.to.transport == .tcp { try await acknowledged() } else { await pause(.milliseconds(Self.timeToRefuse)) }
         if let error = errors.first { throw error }

@@ -1,10 +1,10 @@
 // Messages of IPFIX, byte by byte, and what a conversation's growth says.
 
 import Allowlist
-import Baseline
 import Frames
 import Testing
 
+@testable import Baseline
 @testable import Export
 
 private let (host, tool) = (AddressWords(high: 0, low: 0x0A00_0001), AddressWords(high: 0, low: 0x0A00_0002))

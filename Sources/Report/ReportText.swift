@@ -1,0 +1,74 @@
+// A report for a terminal: columns line up, what is long is broken within its column.
+
+extension ReportWriting {
+    private static let lineWidth = 118
+    private static let indent = 2
+
+    public func terminal(_ document: ReportDocument) -> String {
+        var lines = [text(document.title), String(repeating: "=", count: DisplayWidth.of(text(document.title))), ""]
+        lines += facts(document.cover)
+        for (section, number) in zip(document.sections, Self.numbers(document.sections)) {
+            let title = title(section, number)
+            lines += ["", title, String(repeating: section.level == 0 ? "-" : "·", count: min(Self.lineWidth, DisplayWidth.of(title)))]
+            for block in section.blocks {
+                switch block {
+                case .paragraph(let words): lines += DisplayWidth.wrapped(text(words), Self.lineWidth)
+                case .note(let words): lines += hanging("! ", text(words))
+                case .list(let all): lines += all.flatMap { hanging("- ", text($0)) }
+                case .facts(let all): lines += facts(all)
+                case .table(let one): lines += table(one)
+                }
+                lines.append("")
+            }
+            if lines.last == "" { lines.removeLast() }
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private func hanging(_ mark: String, _ text: String) -> [String] {
+        DisplayWidth.wrapped(text, Self.lineWidth - mark.count).enumerated().map { ($0.offset == 0 ? mark : String(repeating: " ", count: mark.count)) + $0.element }
+    }
+
+    private func facts(_ facts: [ReportDocument.Fact]) -> [String] {
+        let names = facts.map { text($0.name) }
+        let width = names.map(DisplayWidth.of).max() ?? 0
+        return zip(facts, names).flatMap { fact, name in
+            DisplayWidth.wrapped(fact.value.written(language), max(30, Self.lineWidth - width - 4)).enumerated().map { index, line in
+                String(repeating: " ", count: Self.indent) + DisplayWidth.padded(index == 0 ? name : "", to: width) + "  " + line
+            }
+        }
+    }
+
+    private func table(_ table: ReportDocument.Table) -> [String] {
+        if table.rows.isEmpty { return ["  " + text(table.empty)] }
+        let (rows, more) = rows(table)
+        let cells = [table.columns.map { text($0.name) }] + rows.map { $0.map { $0.written(language) } }
+        let natural = table.columns.indices.map { column in cells.map { DisplayWidth.of($0[column]) }.max() ?? 0 }
+        var widths = natural
+        // Long columns give way first, the widest of them most; then all.
+        let room = Self.lineWidth - Self.indent - 2 * (table.columns.count - 1)
+        for isLong in [true, false] {
+            let least = isLong ? 16 : 10
+            while widths.reduce(0, +) > room {
+                let candidates = table.columns.indices.filter { (table.columns[$0].style == .long || !isLong) && widths[$0] > least && table.columns[$0].style != .number }
+                guard let widest = candidates.max(by: { widths[$0] < widths[$1] }) else { break }
+                widths[widest] -= 1
+            }
+        }
+        var lines: [String] = []
+        for row in cells {
+            let broken = zip(row, widths).map { DisplayWidth.wrapped($0, $1) }
+            for line in 0..<(broken.map(\.count).max() ?? 0) {
+                var text = String(repeating: " ", count: Self.indent)
+                for (column, parts) in broken.enumerated() {
+                    let part = line < parts.count ? parts[line] : ""
+                    text += DisplayWidth.padded(part, to: widths[column], right: table.columns[column].style == .number) + "  "
+                }
+                while text.last == " " { text.removeLast() }
+                lines.append(text)
+            }
+        }
+        if more > 0 { lines.append("  " + self.text(Phrase.moreRows(more))) }
+        return lines
+    }
+}

@@ -18,6 +18,7 @@ extension ReportDocument.Cell {
         case .list(let cells):
             let separator = language == .english ? ", " : "、"
             return cells.isEmpty ? "–" : cells.map { $0.written(language, data: data, words: words) }.joined(separator: separator)
+        case .section(_, let number): return number
         case .names(let names, let most):
             // One more is shorter than saying that there is one.
             let isAll = names.count <= most + 1

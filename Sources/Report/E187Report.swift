@@ -23,7 +23,7 @@ struct E187Requirement: Sendable {
     /// What an explanation for the assessor may say, if it is true; see `ReportEvidence.compensation`.
     var isCompensated = false
 
-    var key: String { "rq-" + id.split(separator: "-")[1] }
+    var key: String { "rq-" + id.split(separator: "-")[2] }
 }
 
 extension ReportEvidence {
@@ -77,7 +77,7 @@ extension ReportEvidence {
             let standing = standing(requirement)
             return [
                 .code(requirement.id), .text(requirement.clause), .words(requirement.subject), .words(standing.words),
-                standing == .notEvidenced ? .none : .texts(([requirement.key] + requirement.evidence).compactMap { numbers[$0] }), .blank, .blank,
+                standing == .notEvidenced ? .none : .list(([requirement.key] + requirement.evidence).compactMap { id in numbers[id].map { .section(id, number: $0) } }), .blank, .blank,
             ]
         }
         rows.append([.code("E187.00-RQ-90001…90003-00"), .text("A1-1"), .words(E187Text.table), .words(Standing.notEvidenced.words), .none, .blank, .blank])

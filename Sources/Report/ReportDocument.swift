@@ -83,6 +83,8 @@ public struct ReportDocument: Sendable {
         case day(Int32)
         case seconds(Double)
         case list([Cell])
+        /// A section of this report: its id, and its number.
+        case section(String, number: String)
         /// Names out of the evidence, perhaps thousands: the first few are written, and how many more there are; JSON has all.
         case names([String], most: Int)
     }
@@ -109,7 +111,6 @@ public enum Standing: String, Sendable, CaseIterable {
 
 extension ReportDocument.Cell {
     static func numbers(_ value: some BinaryInteger) -> Self { .number(UInt64(clamping: value)) }
-    static func texts(_ values: some Sequence<String>) -> Self { .list(values.map { .text($0) }) }
 
     static func some(_ values: [String], most: Int = 8) -> Self { values.isEmpty ? .none : .names(values, most: most) }
 

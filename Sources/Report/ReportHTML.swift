@@ -75,7 +75,8 @@ extension ReportWriting {
         case .words(let words) where words.id == Standing.shown.words.id: "<span class=\"shown\">\(prose(words))</span>"
         case .words(let words) where words.id == Standing.partly.words.id: "<span class=\"partly\">\(prose(words))</span>"
         case .words(let words) where words.id == Standing.notEvidenced.words.id: "<span class=\"not\">\(prose(words))</span>"
-        case .list(let cells) where cells.contains { if case .code = $0 { true } else { false } }: cells.map(self.cell).joined(separator: language == .english ? ", " : "、")
+        case .section(let id, let number): "<a href=\"#\(id)\">\(number)</a>"
+        case .list(let cells): cells.isEmpty ? "–" : cells.map(self.cell).joined(separator: language == .english ? ", " : "、")
         default: cell.written(language, data: Self.escaped, words: Self.escaped)
         }
     }
@@ -174,7 +175,7 @@ extension ReportWriting {
           html { background: none; } body { font-size: 9.5pt; line-height: 1.45; } code { font-size: 8.5pt; }
           header, nav, main, footer { max-width: none; padding: 0; }
           header { padding-top: 10mm; } h1 { font-size: 20pt; margin-bottom: 8mm; } h2 { font-size: 13pt; } h3 { font-size: 10.5pt; }
-          nav { break-after: page; } nav a { color: inherit; text-decoration: none; } nav ul { columns: 1; }
+          nav { break-after: page; } a { color: inherit; text-decoration: none; } nav ul { columns: 1; }
           section, section.level1 { border: 0; padding: 0; margin: 0 0 6mm; }
           section.page { break-before: page; }
           .scroll { overflow: visible; } table { width: 100%; min-width: 0; font-size: 8pt; line-height: 1.35; } table code { font-size: 7.5pt; }

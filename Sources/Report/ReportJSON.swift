@@ -64,6 +64,7 @@ extension ReportDocument.Cell: Encodable {
         case .day(let day): try container.encode(Self.day(day))
         case .seconds(let seconds): try container.encode((seconds * 1000).rounded() / 1000)
         case .list(let cells): try container.encode(cells)
+        case .section(let id, _): try container.encode(id)
         case .names(let names, _): try container.encode(names)
         }
     }

@@ -1,5 +1,7 @@
 // A report as Markdown (GitHub's tables). Tables line up in the file as well.
 
+import Foundation
+
 extension ReportWriting {
     public func markdown(_ document: ReportDocument) -> String {
         var lines = ["# \(prose(document.title))", ""]
@@ -26,7 +28,9 @@ extension ReportWriting {
     private static func phrase(_ text: String) -> String { escaped(text, "|<>*\\") }
 
     /// Nothing in a name is a mark, a link, an image or HTML.
-    private static func data(_ text: String) -> String { escaped(text, "\\`*_{}[]<>#|~&!") }
+    private static func data(_ text: String) -> String {
+        escaped(text, "\\`*_{}[]<>#|~&!@").replacingOccurrences(of: "://", with: "\\://").replacingOccurrences(of: "www.", with: "www\\.", options: .caseInsensitive)
+    }
 
     private static func escaped(_ text: String, _ marks: String) -> String {
         text.reduce(into: "") { result, character in

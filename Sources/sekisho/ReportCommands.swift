@@ -79,7 +79,7 @@ struct ReportOptions: ParsableArguments {
             let evidence = try ReportEvidence(
                 ReportRequest(
                     state: state, policy: given, from: from?.nanoseconds, to: to?.nanoseconds, device: device,
-                    now: UInt64(max(0, Date().timeIntervalSince1970)) * 1_000_000_000, version: Sekisho.configuration.version))
+                    now: UInt64(max(0, Date().timeIntervalSince1970) * 1e9), version: Sekisho.configuration.version))
             document = try make(evidence)
         } catch { throw HistoryOptions.failed(error) }
         let writing = ReportWriting(language: language, mostRows: rows)

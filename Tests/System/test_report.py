@@ -172,15 +172,6 @@ def test_every_report_in_every_language(sekisho, recorded, kind, language, tmp_p
         assert text.count("bay3") >= 1
 
 
-def shape(value):
-    """Names and types, without values."""
-    if isinstance(value, dict):
-        return {name: shape(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [shape(value[0])] if value and isinstance(value[0], dict) else "list"
-    return type(value).__name__
-
-
 def test_json_is_the_same_in_every_language(sekisho, recorded):
     for kind in KINDS:
         options = ("--policy", recorded / "bay3.toml", "--to", "2026-01-01")
@@ -205,8 +196,6 @@ def test_the_names_of_the_json_stay(sekisho, recorded):
     assert tables["denials"] == {"days": ["connections", "day", "denied", "denied_conversations", "frames"]}
     zones = data(sekisho, "zones", recorded / "state", *options)
     assert sorted(section(zones, "conduits")["tables"]["conduits"][0]) == [
-        "connections", "conversations", "conduit", "expires", "from_zone", "last_seen", "mode", "owner", "purpose", "service", "to_zone"] or sorted(
-        section(zones, "conduits")["tables"]["conduits"][0]) == [
         "conduit", "connections", "conversations", "expires", "from_zone", "last_seen", "mode", "owner", "purpose", "service", "to_zone"]
     coverage = data(sekisho, "coverage", recorded / "state", *options)
     assert sorted(section(coverage, "prevention")["tables"]["prevention"][0]) == [
@@ -238,7 +227,7 @@ def test_what_was_recorded_stands_in_it(sekisho, recorded):
     # Nobody has answered for the assessor, and nothing is shown in full.
     rows = section(found, "requirements")["tables"]["requirements"]
     assert len(rows) == 13 and all(one["assessment"] is None and one["explanation"] is None for one in rows)
-    assert {one["requirement"][13:18] for one in rows if one["standing"] == "in_part"} == {"00003", "00004", "00008"}
+    assert {one["requirement"][11:16] for one in rows if one["standing"] == "in_part"} == {"00003", "00004", "00008"}
     assert all(one["standing"] in ("in_part", "not_evidenced") for one in rows)
 
 
@@ -284,15 +273,17 @@ def test_a_bridge_that_ran(sekisho, bridge, network, folder):
     file = folder / "next.toml"
     file.write_text(POLICY)
     assert sekisho("apply", file, "--control", running.socket, "--why", "ticket 4711", "--who", "tanaka").returncode == 0
+    ask = bytes(ether() / IP(src=MES, dst=TOOL) / TCP(sport=40_000, dport=5000, flags="S"))
+
+    def asked(*words):
+        running.network.a.send(ask)
+        return any(one in running.said() for one in words)
+
     running.process.send_signal(signal.SIGSTOP)
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
-        running.network.a.send(bytes(ether() / IP(src=MES, dst=TOOL) / TCP(sport=40_000, dport=5000, flags="S")))
-        time.sleep(0.02)
-        if time.monotonic() > end - 2:
-            break
+    for _ in range(50):
+        running.network.a.send(ask, pause=0.02)
     running.process.send_signal(signal.SIGCONT)
-    running.wait_for(lambda: "the workers judge again" in running.said() or "no worker judged" in running.said(), "the failure")
+    running.wait_for(lambda: asked("the workers judge again", "no worker judged"), "the failure")
     assert sekisho("quarantine", LAPTOP, "--for", "1h", "--why", "scan", "--control", running.socket).returncode == 0
     running.stop()
     found = data(sekisho, "e187", state)
@@ -306,7 +297,7 @@ def test_a_bridge_that_ran(sekisho, bridge, network, folder):
     failures = section(found, "operation")["tables"]["failures"]
     assert "worker_dead" in [one["failure_state"] for one in failures] and all(not one["goes_on"] for one in failures)
     assert [one["type"] for one in section(found, "quarantines")["tables"]["orders"]] == ["quarantine"]
-    standings = {one["requirement"][13:18]: one["standing"] for one in section(found, "requirements")["tables"]["requirements"]}
+    standings = {one["requirement"][11:16]: one["standing"] for one in section(found, "requirements")["tables"]["requirements"]}
     assert standings["00011"] == standings["00012"] == "in_part"
     # It enforced for a part of the time only.
     rows = {one["id"]: one for one in section(data(sekisho, "zones", state), "iec_62443")["tables"]["requirements"]}
@@ -317,7 +308,7 @@ def test_a_bridge_that_ran(sekisho, bridge, network, folder):
         database.execute("UPDATE event SET who = 'nobody' WHERE number = 2")
     found = data(sekisho, "e187", state)
     assert found["cover"]["audit_intact"] is False and section(found, "scope")["notes"][0] == "log_damaged"
-    standings = {one["requirement"][13:18]: one["standing"] for one in section(found, "requirements")["tables"]["requirements"]}
+    standings = {one["requirement"][11:16]: one["standing"] for one in section(found, "requirements")["tables"]["requirements"]}
     assert standings["00011"] == standings["00012"] == "not_evidenced"
     with sqlite3.connect(state / "audit.sqlite") as database:
         database.execute("DROP TRIGGER policy_text_update")
@@ -381,6 +372,7 @@ def test_no_name_does_any_harm(sekisho, recorded, kind, tmp_path):
     if kind != "coverage":
         assert HOSTILE.replace("\u202e", "\ufffd") in page.text
     markdown = report(sekisho, kind, recorded / "state", *options, "--md")
-    assert "<script" not in markdown and "](https" not in markdown and "\u202e" not in markdown
-    assert all(len({len(re.findall(r"(?<!\\)\|", line)) for line in block.split("\n")}) == 1 for block in re.findall(r"(?:^\|.*\n?)+", markdown.rstrip(), re.M) for block in [block.rstrip("\n")])
+    assert not re.search(r"(?<!\\)<script|(?<!\\)\]\(|(?<!\\)://|(?<!\\)`", markdown) and "\u202e" not in markdown
+    for block in re.findall(r"(?:^\|.*\n?)+", markdown, re.M):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.strip().split("\n")}) == 1
     assert "\u202e" not in report(sekisho, kind, recorded / "state", *options)

@@ -101,7 +101,7 @@ struct CoverageFacts: Sendable {
     func openRules(_ technique: AttackTechnique) -> ReportDocument.Cell {
         switch technique.reach {
         case .blocks(.any), .limits(.any), .flood: .words(CoverageText.everyRule)
-        case .blocks(let ports), .limits(let ports): .some(open[ports] ?? [], most: 4)
+        case .blocks(let ports), .limits(let ports): .some(open[ports] ?? [], most: 2)
         case .binding, .none: .none
         }
     }

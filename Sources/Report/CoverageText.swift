@@ -113,7 +113,7 @@ enum CoverageText {
     private static let count = Words("alerts", "Alerts", ja: "アラート数", zh: "警示數")
 
     static let preventionColumns: [(Words, ReportDocument.Column.Style)] = [
-        (id, .plain), (laterID, .plain), (name, .long), (tactics, .long), (prevented, .long), (leftOpen, .long), (listed, .plain), (limit, .long),
+        (id, .plain), (laterID, .plain), (name, .plain), (tactics, .long), (prevented, .long), (leftOpen, .long), (listed, .plain), (limit, .long),
     ]
     static let detectionColumns: [(Words, ReportDocument.Column.Style)] = [
         (id, .plain), (laterID, .plain), (name, .long), (kinds, .long), (flow, .plain), (count, .number),

@@ -80,7 +80,7 @@ extension ReportEvidence {
                 standing == .notEvidenced ? .none : .list(([requirement.key] + requirement.evidence).compactMap { id in numbers[id].map { .section(id, number: $0) } }), .blank, .blank,
             ]
         }
-        rows.append([.code("E187.00-RQ-90001…90003-00"), .text("A1-1"), .words(E187Text.table), .words(Standing.notEvidenced.words), .none, .blank, .blank])
+        rows.append([.code("E187.00-RQ-90001…90003"), .text("A1-1"), .words(E187Text.table), .words(Standing.notEvidenced.words), .none, .blank, .blank])
         return Table(
             "requirements",
             [

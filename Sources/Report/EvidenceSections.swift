@@ -133,8 +133,8 @@ extension ReportEvidence {
             let rules = ones.compactMap { $0.rule?.id }.reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
             rows.append([
                 .code(entry.written), .text(entry.name), .words(entry.isProtected ? SectionText.protectedVariant : SectionText.clearVariant),
-                .numbers(ones.count), .numbers(ones.count { $0.isAnswered }), .maybe(time: ones.map(\.first).min()), .maybe(time: ones.map(\.last).max()), .some(pairs),
-                .some(rules),
+                .numbers(ones.count), .numbers(ones.count { $0.isAnswered }), .maybe(time: ones.map(\.first).min()), .maybe(time: ones.map(\.last).max()), .some(pairs, most: 4),
+                .some(rules, most: 4),
             ])
         }
         return Section(
@@ -145,7 +145,7 @@ extension ReportEvidence {
                     Table(
                         "services",
                         [
-                            Column(Label.port), Column(Label.service), Column(Label.kindOfPort), Column(Label.conversations, .number), Column(Label.answered, .number),
+                            Column(Label.port), Column(Label.service), Column(Label.kindOfPort, .long), Column(Label.conversations, .number), Column(Label.answered, .number),
                             Column(Label.first), Column(Label.last), Column(Label.by, .long), Column(Label.rule, .long),
                         ], rows)),
             ])
@@ -190,7 +190,7 @@ extension ReportEvidence {
         return Section(
             "denials", SectionText.denials,
             [
-                .paragraph(SectionText.denialsMeaning), .facts(facts),
+                .paragraph(SectionText.denialsMeaning), .facts(facts), .days(Label.denied, days.map { (day: $0.day, count: $0.denied) }),
                 .table(
                     Table(
                         "days",

@@ -17,6 +17,8 @@ enum Phrase {
     static let standingNot = Words(
         "not_evidenced", "not evidenced by this device", ja: "本機器では証跡なし", zh: "本裝置未提供佐證")
 
+    static let mostOfADay = Words("most_of_a_day", "at most on one day:", ja: "1日の最大：", zh: "單日最多：")
+
     static func more(_ count: Int) -> Words { Words("more", "and \(count) more", ja: "ほか \(count) 件", zh: "另有 \(count) 項") }
     static func moreRows(_ count: Int) -> Words {
         let number = ReportDocument.Cell.grouped(UInt64(count))

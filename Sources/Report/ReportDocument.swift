@@ -31,6 +31,8 @@ public struct ReportDocument: Sendable {
         case list([Words])
         case facts([Fact])
         case table(Table)
+        /// Numbers by day, drawn where one can draw: a table beside it has them.
+        case days(Words, [(day: Int32, count: UInt64)])
     }
 
     public struct Fact: Sendable {

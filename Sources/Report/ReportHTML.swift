@@ -1,5 +1,7 @@
 // A report as one HTML file that needs nothing else, no script either, and prints on A4.
 
+import Foundation
+
 extension ReportWriting {
     public func html(_ document: ReportDocument) -> String {
         let numbers = Self.numbers(document.sections)
@@ -48,6 +50,7 @@ extension ReportWriting {
         case .list(let all): "<ul>\n" + all.map { "<li>\(prose($0))</li>\n" }.joined() + "</ul>\n"
         case .facts(let all): facts(all) + "\n"
         case .table(let one): table(one, named: "\(number) \(text(section.title))")
+        case .days(let name, let days): chart(name, days)
         }
     }
 
@@ -71,6 +74,9 @@ extension ReportWriting {
 
     private func cell(_ cell: ReportDocument.Cell) -> String {
         switch cell {
+        case .time:
+            // Two pieces at the most.
+            cell.written(language).split(separator: "T").enumerated().map { "<span class=\"unbroken\">\($0.offset == 0 ? "" : "T")\($0.element)</span>" }.joined(separator: "<wbr>")
         case .code: "<code>\(cell.written(language, data: Self.escaped))</code>"
         case .words(let words) where words.id == Standing.shown.words.id: "<span class=\"shown\">\(prose(words))</span>"
         case .words(let words) where words.id == Standing.partly.words.id: "<span class=\"partly\">\(prose(words))</span>"
@@ -85,6 +91,29 @@ extension ReportWriting {
         "<dl class=\"facts\">\n" + facts.map { "<dt>\(prose($0.name))</dt><dd>\(cell($0.value))</dd>\n" }.joined() + "</dl>"
     }
 
+    /// Bars by day, as many as there are days from the first to the last; the highest has its number.
+    private func chart(_ name: Words, _ days: [(day: Int32, count: UInt64)]) -> String {
+        guard let first = days.first?.day, let last = days.last?.day, let most = days.map(\.count).max(), most > 0, last > first, last - first < 4000 else { return "" }
+        let (width, height, floor) = (760.0, 110.0, 92.0)
+        let step = width / Double(last - first + 1)
+        func place(_ value: Double) -> String { String(format: "%.2f", value) }
+        let bars = days.filter { $0.count > 0 }.map { one -> String in
+            // What is small is still seen.
+            let tall = max(1, 76 * Double(one.count) / Double(most))
+            return "<rect x=\"\(place(Double(one.day - first) * step))\" y=\"\(place(floor - tall))\" width=\"\(place(max(0.5, step * 0.85)))\" height=\"\(place(tall))\"/>"
+        }
+        let title = Self.escaped("\(text(name)): \(ReportDocument.Cell.day(first)) – \(ReportDocument.Cell.day(last))")
+        return """
+            <figure><svg class="days" viewBox="0 0 \(Int(width)) \(Int(height))" role="img" aria-label="\(title)">
+            <text x="0" y="11">\(Self.escaped(text(name))), \(Self.escaped(text(Phrase.mostOfADay))) \(ReportDocument.Cell.grouped(most))</text>
+            \(bars.joined())
+            <path d="M0 \(place(floor))H\(Int(width))"/>
+            <text x="0" y="106">\(ReportDocument.Cell.day(first))</text><text x="\(Int(width))" y="106" text-anchor="end">\(ReportDocument.Cell.day(last))</text>
+            </svg></figure>
+
+            """
+    }
+
     private func table(_ table: ReportDocument.Table, named name: String) -> String {
         if table.rows.isEmpty { return "<p class=\"soft\">\(prose(table.empty))</p>\n" }
         let (rows, more) = rows(table)
@@ -96,7 +125,7 @@ extension ReportWriting {
             case .plain: ""
             }
         }
-        var text = "<div class=\"scroll\"><table aria-label=\"\(Self.escaped(name))\">\n<thead><tr>"
+        var text = "<div class=\"scroll\"><table\(table.columns.count <= 3 ? " class=\"small\"" : "") aria-label=\"\(Self.escaped(name))\">\n<thead><tr>"
         for (index, column) in table.columns.enumerated() { text += "<th scope=\"col\"\(kind(index))>\(prose(column.name))</th>" }
         text += "</tr></thead>\n<tbody>\n"
         for row in rows {
@@ -105,7 +134,6 @@ extension ReportWriting {
                 let open: String
                 switch value {
                 case .blank: open = "<td class=\"blank\">"
-                case .time, .day: open = "<td class=\"time\">"
                 default: open = "<td\(kind(index))>"
                 }
                 text += index == 0 ? "<th scope=\"row\"\(kind(index))>\(cell(value))</th>" : "\(open)\(cell(value))</td>"
@@ -131,10 +159,10 @@ extension ReportWriting {
         }
         * { box-sizing: border-box; }
         html { background: var(--ground); color: var(--ink); -webkit-text-size-adjust: 100%; }
-        body { margin: 0; font: 14px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; font-variant-numeric: tabular-nums;
+        body { margin: 0; font: 14px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Noto Sans CJK JP", sans-serif; font-variant-numeric: tabular-nums;
                overflow-wrap: anywhere; }
-        :lang(ja) body, body:lang(ja) { font-family: "Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Hiragino Kaku Gothic ProN", "Yu Gothic", Meiryo, sans-serif; line-break: strict; }
-        :lang(zh-TW) body, body:lang(zh-TW) { font-family: "Noto Sans CJK TC", "Noto Sans TC", "PingFang TC", "Microsoft JhengHei", sans-serif; }
+        body:lang(ja) { font-family: "Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Hiragino Kaku Gothic ProN", "Yu Gothic", Meiryo, sans-serif; line-break: strict; }
+        body:lang(zh-TW) { font-family: "Noto Sans CJK TC", "Noto Sans TC", "PingFang TC", "Microsoft JhengHei", sans-serif; }
         header, nav, main, footer { max-width: 1180px; margin: 0 auto; padding: 0 20px; }
         header { padding-top: 26px; }
         h1 { display: flex; gap: 11px; font-size: 24px; line-height: 1.25; font-weight: 650; margin: 0 0 12px; }
@@ -158,11 +186,14 @@ extension ReportWriting {
         .scroll { overflow-x: auto; margin: 0 0 8px; max-width: 100%; }
         table { border-collapse: collapse; min-width: min(100%, 560px); overflow-wrap: normal; }
         th, td { text-align: left; vertical-align: top; padding: 4px 16px 4px 0; font-weight: 400; border-bottom: 1px solid var(--grid); }
-        td { overflow-wrap: anywhere; min-width: 6ch; } td.long, th.long { overflow-wrap: anywhere; min-width: 16ch; }
+        th, td { overflow-wrap: break-word; min-width: 4.5em; } td.long, th.long { overflow-wrap: anywhere; min-width: 16ch; }
+        td:not(.long), th:not(.long) { word-break: keep-all; } td.num, th.num { min-width: 0; } td code, th code, .unbroken { white-space: nowrap; }
         thead th { color: var(--soft); font-size: 12.5px; vertical-align: bottom; border-bottom-color: var(--rule); }
-        td.time { white-space: nowrap; } .num { text-align: right; white-space: nowrap; }
+        .num { text-align: right; white-space: nowrap; }
         td.blank { border: 1px solid var(--soft); min-width: 9ch; }
         .shown { color: var(--good); font-weight: 650; } .partly { color: var(--part); font-weight: 650; } .not { color: var(--soft); }
+        figure { margin: 6px 0 10px; break-inside: avoid; } .days { display: block; width: 100%; max-width: 860px; height: auto; }
+        .days rect { fill: var(--part); } .days path { stroke: var(--soft); stroke-width: 1; fill: none; } .days text { fill: var(--soft); font-size: 11px; font-family: inherit; }
         footer { color: var(--soft); font-size: 12.5px; padding-bottom: 30px; }
         @media (max-width: 600px) {
           header, nav, main, footer { padding: 0 10px; } section { padding: 10px; } section.level1 { margin-left: 0; }
@@ -174,14 +205,15 @@ extension ReportWriting {
         @media print {
           html { background: none; } body { font-size: 9.5pt; line-height: 1.45; } code { font-size: 8.5pt; }
           header, nav, main, footer { max-width: none; padding: 0; }
-          header { padding-top: 10mm; } h1 { font-size: 20pt; margin-bottom: 8mm; } h2 { font-size: 13pt; } h3 { font-size: 10.5pt; }
+          header { padding-top: 6mm; } h1 { font-size: 20pt; margin-bottom: 8mm; } h2 { font-size: 13pt; } h3 { font-size: 10.5pt; }
           nav { break-after: page; } a { color: inherit; text-decoration: none; } nav ul { columns: 1; }
           section, section.level1 { border: 0; padding: 0; margin: 0 0 6mm; }
           section.page { break-before: page; }
           .scroll { overflow: visible; } table { width: 100%; min-width: 0; font-size: 8pt; line-height: 1.35; } table code { font-size: 7.5pt; }
           th, td { padding: 2.5pt 7pt 2.5pt 0; } thead { display: table-header-group; } thead th { font-size: 7.5pt; }
-          td.long, th.long { min-width: 12ch; } td.time { white-space: normal; min-width: 10ch; }
-          tr, dt, dd, li, .note { break-inside: avoid; } h2, h3 { break-after: avoid; } p { orphans: 3; widows: 3; }
+          td.long, th.long { min-width: 11ch; } table.small { width: auto; }
+          nav { font-size: 8.5pt; line-height: 1.35; } nav h2 { font-size: 10pt; }
+          tr, dt, dd, li, .note, h2, h3, section.level1 { break-inside: avoid; } h2, h3 { break-after: avoid; } p { orphans: 3; widows: 3; }
           * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
         }
         """

@@ -45,7 +45,7 @@ extension ReportDocument.Section {
             switch block {
             case .paragraph(let words), .note(let words): [words.id]
             case .list(let all): all.map(\.id)
-            case .facts, .table: []
+            case .facts, .table, .days: []
             }
         }
     }

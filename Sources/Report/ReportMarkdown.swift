@@ -15,6 +15,7 @@ extension ReportWriting {
                 case .list(let all): lines += all.map { "- \(prose($0))" } + [""]
                 case .facts(let all): lines += facts(all)
                 case .table(let one): lines += table(one)
+                case .days: continue
                 }
             }
         }

@@ -17,6 +17,7 @@ extension ReportWriting {
                 case .list(let all): lines += all.flatMap { hanging("- ", text($0)) }
                 case .facts(let all): lines += facts(all)
                 case .table(let one): lines += table(one)
+                case .days: continue
                 }
                 lines.append("")
             }
@@ -43,7 +44,11 @@ extension ReportWriting {
         if table.rows.isEmpty { return ["  " + text(table.empty)] }
         let (rows, more) = rows(table)
         let cells = [table.columns.map { text($0.name) }] + rows.map { $0.map { $0.written(language) } }
-        let natural = table.columns.indices.map { column in cells.map { DisplayWidth.of($0[column]) }.max() ?? 0 }
+        // A head is broken between its words rather than make a narrow column wide.
+        let natural = table.columns.indices.map { column in
+            let head = cells[0][column].split(separator: " ").map { min(DisplayWidth.of(String($0)), 14) }.max() ?? 0
+            return max(head, cells.dropFirst().map { DisplayWidth.of($0[column]) }.max() ?? 0)
+        }
         var widths = natural
         // Long columns give way first, the widest of them most; then all.
         let room = Self.lineWidth - Self.indent - 2 * (table.columns.count - 1)

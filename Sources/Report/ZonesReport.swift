@@ -63,8 +63,8 @@ extension ReportEvidence {
                     Table(
                         "zones",
                         [
-                            Column(ZonesText.zone, .long), Column(Label.kind), Column(ZonesText.members, .long), Column(ZonesText.macs, .long), Column(ZonesText.sideName),
-                            Column(Label.mode, .long), Column(ZonesText.seen, .number),
+                            Column(ZonesText.zone, .long), Column(Label.kind), Column(ZonesText.members, .long), Column(ZonesText.macs), Column(ZonesText.sideName),
+                            Column(Label.mode), Column(ZonesText.seen, .number),
                         ], devices + groups, empty: ZonesText.noZones)),
                 .facts([
                     Fact(ZonesText.unzoned, .numbers(outside.count)),

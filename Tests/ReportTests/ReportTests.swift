@@ -159,7 +159,7 @@ import Testing
         let table = try #require(
             try ReportEvidence(Plant.request(policy: Plant.policy), whole: nil, store: nil, alerts: nil).coverage().table("prevention", of: "prevention"))
         let place = try #require(table.column("id_18_1").firstIndex(of: .code("T0886")))
-        #expect(table.column("left_open_by")[place] == .names(["visits"], most: 4))
+        #expect(table.column("left_open_by")[place] == .names(["visits"], most: 2))
     }
 
     @Test func techniquesAreThoseOfTheAlerts() {
@@ -239,6 +239,7 @@ import Testing
         }
         switch block {
         case .paragraph(let one), .note(let one): return [one]
+        case .days(let name, _): return [name]
         case .list(let all): return all
         case .facts(let facts): return facts.flatMap { [$0.name] + words($0.value) }
         case .table(let table): return table.columns.map(\.name) + [table.empty] + table.rows.flatMap { $0.flatMap(words) }

@@ -93,7 +93,7 @@ def section(report, name):
 class Page(html.parser.HTMLParser):
     """Strict: every element must be closed by its own end."""
 
-    void = {"meta", "link", "br", "hr", "img"}
+    void = {"meta", "link", "br", "hr", "img", "wbr"}
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)

@@ -125,7 +125,7 @@ extension ReportWriting {
             case .plain: ""
             }
         }
-        var text = "<div class=\"scroll\"><table\(table.columns.count <= 3 ? " class=\"small\"" : "") aria-label=\"\(Self.escaped(name))\">\n<thead><tr>"
+        var text = "<div class=\"scroll\"><table\(table.columns.count <= 3 ? " class=\"small\"" : table.columns.count >= 10 ? " class=\"wide\"" : "") aria-label=\"\(Self.escaped(name))\">\n<thead><tr>"
         for (index, column) in table.columns.enumerated() { text += "<th scope=\"col\"\(kind(index))>\(prose(column.name))</th>" }
         text += "</tr></thead>\n<tbody>\n"
         for row in rows {
@@ -211,7 +211,7 @@ extension ReportWriting {
           section.page { break-before: page; }
           .scroll { overflow: visible; } table { width: 100%; min-width: 0; font-size: 8pt; line-height: 1.35; } table code { font-size: 7.5pt; }
           th, td { padding: 2.5pt 7pt 2.5pt 0; } thead { display: table-header-group; } thead th { font-size: 7.5pt; }
-          td.long, th.long { min-width: 11ch; } table.small { width: auto; }
+          td.long, th.long { min-width: 13ch; } table.small { width: auto; } table.wide { font-size: 7pt; } .wide th, .wide td { padding-right: 5pt; }
           nav { font-size: 8.5pt; line-height: 1.35; } nav h2 { font-size: 10pt; }
           tr, dt, dd, li, .note, h2, h3, section.level1 { break-inside: avoid; } h2, h3 { break-after: avoid; } p { orphans: 3; widows: 3; }
           * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

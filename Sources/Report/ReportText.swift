@@ -50,16 +50,16 @@ extension ReportWriting {
             return max(head, cells.dropFirst().map { DisplayWidth.of($0[column]) }.max() ?? 0)
         }
         var widths = natural
-        // Long columns give way first, the widest of them most; then all.
+        // Long columns give way first, the widest of them most; then times, which are broken behind the day; then all.
         let room = Self.lineWidth - Self.indent - 2 * (table.columns.count - 1)
-        for isLong in [true, false] {
-            let least = isLong ? 16 : 10
-            while widths.reduce(0, +) > room {
-                let candidates = table.columns.indices.filter { (table.columns[$0].style == .long || !isLong) && widths[$0] > least && table.columns[$0].style != .number }
-                guard let widest = candidates.max(by: { widths[$0] < widths[$1] }) else { break }
-                widths[widest] -= 1
-            }
+        func shrink(_ columns: [Int], to least: Int) {
+            while widths.reduce(0, +) > room, let widest = columns.filter({ widths[$0] > least }).max(by: { widths[$0] < widths[$1] }) { widths[widest] -= 1 }
         }
+        let times = table.columns.indices.filter { column in rows.contains { if case .time = $0[column] { true } else { false } } }
+        let others = table.columns.indices.filter { !times.contains($0) && table.columns[$0].style != .number }
+        shrink(others.filter { table.columns[$0].style == .long }, to: 14)
+        if widths.reduce(0, +) > room { for column in times { widths[column] = min(widths[column], 10) } }
+        shrink(others, to: 10)
         var lines: [String] = []
         for row in cells {
             let broken = zip(row, widths).map { DisplayWidth.wrapped($0, $1) }

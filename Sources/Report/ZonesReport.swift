@@ -130,7 +130,8 @@ struct ZoneFacts {
 
     /// In use, in force at the end, and all the time before as far as the log goes.
     private var isEnforcing: Bool { policy.mode == .enforce }
-    private var isEnforcedThroughout: Bool { isEnforcing && policy.version != nil && (log?.isEnforcedThroughout ?? false) }
+    private var isInUse: Bool { policy.version != nil }
+    private var isEnforcedThroughout: Bool { isEnforcing && isInUse && (log?.isEnforcedThroughout ?? false) }
     private var hasLearners: Bool { policy.document.devices.contains(where: \.isLearning) }
     /// Every cause there is.
     private var failsClosed: Bool { policy.document.failing.actions.isClosed && !policy.document.failing.fullPasses }
@@ -146,7 +147,7 @@ struct ZoneFacts {
             StandardRow(id: "SR 5.1 RE(2)", subject: T.independence, standing: .notEvidenced, shows: nil, lacks: T.independenceLacks),
             StandardRow(id: "SR 5.1 RE(3)", subject: T.criticalNetworks, standing: .notEvidenced, shows: nil, lacks: T.criticalNetworksLacks),
             StandardRow(
-                id: "SR 5.2", subject: T.boundary, standing: isEnforcing && hasLog && hasTraffic ? .shown : hasTraffic || hasLog ? .partly : .notEvidenced,
+                id: "SR 5.2", subject: T.boundary, standing: isEnforcing && isInUse && hasLog && hasTraffic ? .shown : hasTraffic || hasLog ? .partly : .notEvidenced,
                 shows: T.boundaryShows, lacks: isEnforcing ? T.boundaryLacks : T.notInMode),
             StandardRow(
                 id: "SR 5.2 RE(1)", subject: T.denyByDefault,
@@ -154,7 +155,7 @@ struct ZoneFacts {
                 lacks: !isEnforcing ? T.notInMode : hasLearners ? CoverageText.someLearn : isEnforcedThroughout ? nil : T.notThroughout),
             StandardRow(id: "SR 5.2 RE(2)", subject: T.island, standing: .partly, shows: T.islandShows, lacks: T.islandLacks),
             StandardRow(
-                id: "SR 5.2 RE(3)", subject: T.failClose, standing: failsClosed && isEnforcing ? .shown : .notEvidenced,
+                id: "SR 5.2 RE(3)", subject: T.failClose, standing: failsClosed && isEnforcing ? isInUse ? .shown : .partly : .notEvidenced,
                 shows: failsClosed && isEnforcing ? T.failCloseShows : nil, lacks: failsClosed ? isEnforcing ? T.failCloseLacks : T.notInMode : T.failsOtherwise),
             StandardRow(id: "SR 5.3", subject: T.personToPerson, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.personToPersonShows : nil,
                 lacks: isEnforcing ? T.personToPersonLacks : T.notInMode),
@@ -164,7 +165,7 @@ struct ZoneFacts {
             StandardRow(
                 id: "SR 7.1 RE(2)", subject: T.effectOnOthers, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.loadShows : nil,
                 lacks: isEnforcing ? T.effectOnOthersLacks : T.notInMode),
-            StandardRow(id: "SR 7.6", subject: T.settings, standing: policy.version != nil ? .shown : .partly, shows: T.settingsShows, lacks: T.settingsLacks),
+            StandardRow(id: "SR 7.6", subject: T.settings, standing: isInUse ? .shown : .partly, shows: T.settingsShows, lacks: T.settingsLacks),
             StandardRow(id: "SR 7.7", subject: T.leastFunction, standing: hasTraffic ? .partly : .notEvidenced, shows: hasTraffic ? T.leastFunctionShows : nil,
                 lacks: hasTraffic ? T.leastFunctionLacks : Phrase.noTraffic),
             StandardRow(id: "SR 7.8", subject: T.inventory, standing: hasTraffic ? .partly : .notEvidenced, shows: hasTraffic ? T.inventoryShows : nil,

@@ -120,13 +120,18 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", "shown"), ("on_failure = \"kernel\"\n", "not_evidenced"), ("on_failure = { stopping = \"open\" }\n", "not_evidenced"),
+        ("", "in_part"), ("on_failure = \"kernel\"\n", "not_evidenced"), ("on_failure = { stopping = \"open\" }\n", "not_evidenced"),
         ("on_failure = { flow_table_full = \"open\" }\n", "not_evidenced"),
     ])
     func failCloseNeedsEveryCauseClosed(_ line: String, _ expected: String) throws {
         let policy = Plant.policy.replacingOccurrences(of: "[devices.mes]", with: line + "[devices.mes]")
         let evidence = try ReportEvidence(Plant.request(policy: policy), whole: Plant.history(), store: nil, alerts: nil)
         #expect(standings(try evidence.zones(), "requirements", of: "iec_62443")["SR 5.2 RE(3)"] == expected)
+    }
+
+    @Test func failCloseIsShownOfThePolicyInUse() throws {
+        let directory = StateDirectory()
+        #expect(standings(try Plant.evidence(directory).zones(), "requirements", of: "iec_62443")["SR 5.2 RE(3)"] == "shown")
     }
 
     @Test func denyByDefaultNeedsEnforceAllTheTime() throws {

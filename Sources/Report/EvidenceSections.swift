@@ -129,8 +129,7 @@ extension ReportEvidence {
         var rows: [[Cell]] = []
         for entry in PortVariant.all {
             let ones = observed.filter { $0.key.ipProtocol == entry.ipProtocol && entry.ports.contains($0.key.service.rawValue) }
-            let pairs = ones.map { "\($0.client) → \($0.server)" }.reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
-            let rules = ones.compactMap { $0.rule?.id }.reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
+            let pairs = ones.map { "\($0.client) → \($0.server)" }.distinct, rules = ones.compactMap { $0.rule?.id }.distinct
             rows.append([
                 .code(entry.written), .text(entry.name), .words(entry.isProtected ? SectionText.protectedVariant : SectionText.clearVariant),
                 .numbers(ones.count), .numbers(ones.count { $0.isAnswered }), .maybe(time: ones.map(\.first).min()), .maybe(time: ones.map(\.last).max()), .some(pairs, most: 4),
@@ -261,7 +260,7 @@ extension ReportEvidence {
         let check = log.check
         let facts = [
             Fact(Label.file, .text(log.file)), Fact(Label.auditIntact, .flag(check.isIntact)), Fact(Label.auditEvents, .numbers(check.events)),
-            Fact(Label.firstEvent, .maybe(time: check.first.map { UInt64(max(0, $0)) * 1000 })), Fact(Label.lastEvent, .maybe(time: check.last.map { UInt64(max(0, $0)) * 1000 })),
+            Fact(Label.firstEvent, .maybe(time: check.first.map(UInt64.init(microseconds:)))), Fact(Label.lastEvent, .maybe(time: check.last.map(UInt64.init(microseconds:)))),
             Fact(Label.auditHead, .code(check.head)), Fact(SectionText.findings, .numbers(check.problemCount)),
         ]
         let problems = check.problems.map { [$0.number.map { Cell.numbers($0) } ?? .none, Cell.text($0.text)] }
@@ -284,11 +283,11 @@ extension ReportEvidence {
         guard let log else { return Section("versions", SectionText.versions, [.note(Phrase.noLog)]) }
         let rows = log.versionsInPeriod.map { one -> [Cell] in
             [
-                .number(one.number), .time(UInt64(max(0, one.time)) * 1000), .code(String(one.sha256.prefix(16))), .text(one.name), .code(one.mode), .numbers(one.rules),
+                .number(one.number), .time(UInt64(microseconds: one.time)), .code(String(one.sha256.prefix(16))), .text(one.name), .code(one.mode), .numbers(one.rules),
                 .text(one.who), .maybe(one.why), .text(one.change), .maybe(code: one.key.map { String($0.prefix(16)) }),
             ]
         }
-        let refused = log.refusals.map { one -> [Cell] in [.time(UInt64(max(0, one.time)) * 1000), .code(one.type), .text(one.who), .text(one.description)] }
+        let refused = log.refusals.map { one -> [Cell] in [.time(UInt64(microseconds: one.time)), .code(one.type), .text(one.who), .text(one.description)] }
         return Section(
             "versions", SectionText.versions,
             [
@@ -348,7 +347,7 @@ extension ReportEvidence {
         guard let log else { return Section("quarantines", SectionText.quarantines, [.note(Phrase.noLog)]) }
         let rows = log.orders.map { one -> [Cell] in
             [
-                .time(UInt64(max(0, one.time)) * 1000), .code(one.type), .text(one.who), .text(one.description), .maybe(one.fields["why"]), .maybe(one.fields["addresses"]),
+                .time(UInt64(microseconds: one.time)), .code(one.type), .text(one.who), .text(one.description), .maybe(one.fields["why"]), .maybe(one.fields["addresses"]),
                 .maybe(one.fields["in_force_after"]),
             ]
         }
@@ -363,6 +362,14 @@ extension ReportEvidence {
                             Column(SectionText.orderAddresses, .long), Column(SectionText.inForceAfter),
                         ], rows, empty: SectionText.noneInPeriod)),
             ])
+    }
+}
+
+extension [String] {
+    /// Each once, in order.
+    fileprivate var distinct: [String] {
+        var known: Set<String> = []
+        return filter { known.insert($0).inserted }
     }
 }
 

@@ -75,7 +75,10 @@ public struct LogEvidence: Sendable {
         (starts, startsWithoutStop) = (reading.starts, reading.startsWithoutStop)
     }
 
-    var isEnforcedThroughout: Bool { !modes.isEmpty && modes.allSatisfy { $0.mode == "enforce" } }
+    /// Also while no worker judged; where the log does not say what became of frames then, it cannot be told.
+    var isEnforcedThroughout: Bool {
+        !modes.isEmpty && modes.allSatisfy { $0.mode == "enforce" } && failures.allSatisfy { !$0.actions.isEmpty && !$0.actions.contains("open") }
+    }
 
     /// Goes through the events in order. Times are microseconds since 1970, as the log has them.
     private struct Reading {
@@ -127,7 +130,7 @@ public struct LogEvidence: Sendable {
                 openSince[state] = time
             case .failureLeft:
                 let state = record.fields["state"] ?? ""
-                let lasted = record.fields["lasted"].flatMap { Double($0.split(separator: " ").first ?? "") }.map { $0 / 1000 } ?? 0
+                let lasted = record.fields["lasted"].flatMap { Double($0.split(separator: " ").first ?? "") }.flatMap { $0.isFinite ? $0 / 1000 : nil } ?? 0
                 if isInPeriod {
                     // Those that nobody saw begin.
                     note(state, record, times: openSince[state] == nil ? record.fields["times"].flatMap { UInt64($0) } ?? 1 : 0)
@@ -140,7 +143,7 @@ public struct LogEvidence: Sendable {
             }
             last = max(last, time)
             if isInPeriod {
-                let moment = UInt64(max(0, time)) * 1000
+                let moment = UInt64(microseconds: time)
                 counts[record.type, default: Count(category: record.category, type: record.type, first: moment, last: moment)].count += 1
                 counts[record.type]?.last = moment
             }
@@ -154,9 +157,9 @@ public struct LogEvidence: Sendable {
         }
 
         private mutating func note(_ state: String, _ record: AuditRecord, times: UInt64) {
-            let moment = UInt64(max(0, record.time)) * 1000
+            let moment = UInt64(microseconds: record.time)
             var failure = failures[state] ?? Failure(state: state, first: moment)
-            failure.times += times
+            failure.times &+= times
             failure.last = moment
             if let action = record.fields["action"] { failure.actions.insert(action) }
             failures[state] = failure
@@ -173,4 +176,9 @@ public struct LogEvidence: Sendable {
             if seconds > 0 { modes[mode, default: 0] += seconds }
         }
     }
+}
+
+extension UInt64 {
+    /// Nanoseconds since 1970, of a time as the audit log has it. A log that somebody has changed may hold any number.
+    init(microseconds: Int64) { self = Swift.min(UInt64(Swift.max(0, microseconds)), 9_000_000_000_000_000) * 1000 }
 }

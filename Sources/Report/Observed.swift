@@ -87,7 +87,7 @@ extension ReportEvidence {
                 guard let id = use.rules[place] else { continue }
                 var hit = hits[id] ?? RuleHits()
                 hit.conversations += 1
-                hit.connections += one.connections
+                hit.connections &+= one.connections
                 hit.last = max(hit.last ?? 0, one.last)
                 hits[id] = hit
             }

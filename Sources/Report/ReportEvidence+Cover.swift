@@ -14,7 +14,7 @@ extension ReportEvidence {
         facts.append(Fact(Label.policyVersion, policy.map { $0.version.map { .number($0.number) } ?? .words(CoverText.given) } ?? .none))
         facts.append(Fact(Label.sha256, .maybe(code: policy?.sha256)))
         facts.append(Fact(Label.policyFile, .maybe(policy?.file)))
-        facts.append(Fact(Label.applied, .maybe(time: policy?.version.map { UInt64(max(0, $0.time)) * 1000 })))
+        facts.append(Fact(Label.applied, .maybe(time: policy?.version.map { UInt64(microseconds: $0.time) })))
         facts.append(Fact(Label.mode, .maybe(code: policy?.mode.name)))
         facts.append(Fact(Label.auditIntact, log.map { .flag($0.check.isIntact) } ?? .words(CoverText.noLog)))
         facts.append(Fact(Label.auditEvents, log.map { .numbers($0.check.events) } ?? .none))

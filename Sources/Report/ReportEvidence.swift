@@ -100,7 +100,7 @@ public struct ReportEvidence: Sendable {
         let first = all?.hours.first.map { UInt64(max(0, $0)) &* 3_600_000_000_000 }
         var log: LogEvidence?
         if let store { log = try LogEvidence(store, from: request.from, to: end) }
-        let start = request.from ?? min(first ?? .max, log?.check.first.map { UInt64(max(0, $0)) &* 1000 } ?? .max, end - 1)
+        let start = request.from ?? min(first ?? .max, log?.check.first.map(UInt64.init(microseconds:)) ?? .max, end - 1)
         let period = start..<end
         self.period = period
         self.log = log

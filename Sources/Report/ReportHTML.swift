@@ -93,7 +93,7 @@ extension ReportWriting {
 
     /// Bars by day, as many as there are days from the first to the last; the highest has its number.
     private func chart(_ name: Words, _ days: [(day: Int32, count: UInt64)]) -> String {
-        guard let first = days.first?.day, let last = days.last?.day, let most = days.map(\.count).max(), most > 0, last > first, last - first < 4000 else { return "" }
+        guard let first = days.first?.day, let last = days.last?.day, let most = days.map(\.count).max(), most > 0, last > first, Int64(last) - Int64(first) < 4000 else { return "" }
         let (width, height, floor) = (760.0, 110.0, 92.0)
         let step = width / Double(last - first + 1)
         func place(_ value: Double) -> String { String(format: "%.2f", value) }

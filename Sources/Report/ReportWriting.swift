@@ -28,6 +28,6 @@ public struct ReportWriting: Sendable {
 
     /// Rows to write, and how many are left out.
     func rows(_ table: ReportDocument.Table) -> (rows: ArraySlice<[ReportDocument.Cell]>, more: Int) {
-        table.rows.count <= mostRows + mostRows / 10 ? (table.rows[...], 0) : (table.rows.prefix(mostRows), table.rows.count - mostRows)
+        table.rows.count <= mostRows || table.rows.count - mostRows <= mostRows / 10 ? (table.rows[...], 0) : (table.rows.prefix(mostRows), table.rows.count - mostRows)
     }
 }

@@ -99,7 +99,7 @@ extension ReportEvidence {
                 texts[version.sha256] = ids
             }
             open.formIntersection(ids)
-            for id in open { since[id] = UInt64(max(0, version.time)) * 1000 }
+            for id in open { since[id] = UInt64(microseconds: version.time) }
         }
         return since
     }

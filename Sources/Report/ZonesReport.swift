@@ -42,7 +42,14 @@ extension ReportEvidence {
 
     private func zoneTable(_ document: PolicyDocument) -> Section {
         let seen = addressesSeen()
-        func count(_ prefixes: [AddressPrefix]) -> UInt64 { UInt64(seen.count { one in prefixes.contains { $0.family == one.family && $0.contains(one.words) } }) }
+        let all = Set(seen)
+        func count(_ prefixes: [AddressPrefix]) -> UInt64 {
+            // Hosts by themselves: there may be many of either.
+            let hosts = prefixes.filter(\.isHost), networks = prefixes.filter { !$0.isHost }
+            let named = Set(hosts.map { LearntEnd(words: $0.words, family: $0.family) })
+            let inNetworks = networks.isEmpty ? 0 : seen.count { one in !named.contains(one) && networks.contains { $0.family == one.family && $0.contains(one.words) } }
+            return UInt64(named.intersection(all).count + inNetworks)
+        }
         let devices = document.devices.map { one -> [Cell] in
             [
                 .text(one.name), .words(ZonesText.deviceZone), .some(one.addresses.map(\.written)), .some(one.macs.map(\.written)),
@@ -52,8 +59,10 @@ extension ReportEvidence {
         let groups = document.groups.map { one -> [Cell] in
             [.text(one.name), .words(ZonesText.groupZone), .some(one.addresses.map(\.written)), .none, .none, .words(ZonesText.asPolicy), .number(count(one.addresses))]
         }
+        let zones = document.devices.flatMap(\.addresses) + document.groups.flatMap(\.addresses)
+        let hosts = Set(zones.filter(\.isHost).map { LearntEnd(words: $0.words, family: $0.family) }), networks = zones.filter { !$0.isHost }
         let outside = seen.filter { one in
-            !(document.devices.flatMap(\.addresses) + document.groups.flatMap(\.addresses)).contains { $0.family == one.family && $0.contains(one.words) }
+            !hosts.contains(one) && !networks.contains { $0.family == one.family && $0.contains(one.words) }
         }
         return Section(
             "zones", ZonesText.zones, beginsPage: true,
@@ -88,7 +97,7 @@ extension ReportEvidence {
             let hit = hits[rule.id]
             return [
                 .text(rule.id), .some(rule.from), .some(rule.to), .some(rule.service), .maybe(rule.purpose), .maybe(rule.owner),
-                .words(rule.isMonitored ? ZonesText.onTrial : ZonesText.enforcedRule), rule.expires.map { .time(UInt64(max(0, $0)) * 1_000_000_000) } ?? .none,
+                .words(rule.isMonitored ? ZonesText.onTrial : ZonesText.enforcedRule), rule.expires.map { .text(PolicyExport.written($0)) } ?? .none,
                 .number(hit?.conversations ?? 0), .number(hit?.connections ?? 0), .maybe(time: hit?.last),
             ]
         }

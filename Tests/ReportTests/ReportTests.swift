@@ -326,6 +326,46 @@ import Testing
         #expect(DisplayWidth.wrapped("", 5) == [""])
     }
 
+    @Test func noNumberOrTimeIsTooLarge() throws {
+        let policy = Plant.policy.replacingOccurrences(of: "id = \"visits\"", with: "id = \"visits\"\nexpires = 9999-12-31T23:59:59Z")
+        let directory = StateDirectory()
+        let store = try AuditStore(directory: directory.path)
+        try Plant.writeLog(to: store, policy: policy)
+        try store.append([
+            AuditEvent(.failureLeft, "x", fields: ["state": "worker_dead", "lasted": "nan ms", "times": "18446744073709551615"], time: Plant.micro(day: 8)),
+            AuditEvent(.failureLeft, "x", fields: ["state": "worker_dead", "lasted": "inf ms", "times": "18446744073709551615"], time: Plant.micro(day: 8)),
+            AuditEvent(.failureEntered, "x", fields: ["lasted": "-1e999 ms"], time: Plant.micro(day: 9)),
+            AuditEvent(.stop, "x", time: .max), AuditEvent(.stop, "x", time: .min), AuditEvent(.start, "x", fields: ["mode": "…"], time: -1),
+        ])
+        var history = Plant.history([Plant.conversation(9, Plant.mes, Plant.tool, .tcp, 9999, days: 0...0)])
+        history.conversations[0].days[0].day = .min
+        history.conversations[0].days[1].day = .max
+        for index in 0..<2 {
+            history.conversations[4].days = [history.conversations[4].days[0], history.conversations[4].days[0]]
+            history.conversations[4].days[index].first = .max
+            history.conversations[4].days[index].last = .max
+            history.conversations[4].days[index].framesOut = .max
+            history.conversations[4].days[index].denied = .max
+        }
+        let evidence = try ReportEvidence(Plant.request(), whole: history, store: store, alerts: [])
+        for document in try Plant.all(evidence) {
+            for rows in [1, Int.max] {
+                let writing = ReportWriting(mostRows: rows)
+                #expect(!writing.terminal(document).isEmpty && !writing.markdown(document).isEmpty && !writing.html(document).isEmpty)
+            }
+            #expect(try json(document).contains("sekisho-report"))
+        }
+        #expect(try evidence.zones().table("conduits", of: "conduits")?.column("expires").contains(.text("9999-12-31T23:59:59Z")) == true)
+    }
+
+    @Test func aWireThatWasOpenDidNotDenyByDefault() throws {
+        let directory = StateDirectory()
+        let store = try AuditStore(directory: directory.path)
+        try Plant.writeLog(to: store)
+        try store.append([AuditEvent(.failureEntered, "x", fields: ["state": "worker_dead", "action": "open", "times": "1"], time: Plant.micro(day: 9))])
+        #expect(standings(try Plant.evidence(directory, from: 2).zones(), "requirements", of: "iec_62443")["SR 5.2 RE(1)"] == "in_part")
+    }
+
     /// What the whole of a small report looks like: to be looked at when it changes.
     @Test func aSmallReportIsAsItWas() throws {
         let evidence = try ReportEvidence(Plant.request(policy: Plant.policy), whole: Plant.history(), store: nil, alerts: nil)

@@ -139,7 +139,8 @@ struct ZoneFacts {
 
     /// In use, in force at the end, and all the time before as far as the log goes.
     private var isEnforcing: Bool { policy.mode == .enforce }
-    private var isInUse: Bool { policy.version != nil }
+    /// By a log that is what was written.
+    private var isInUse: Bool { policy.version != nil && hasLog }
     private var isEnforcedThroughout: Bool { isEnforcing && isInUse && (log?.isEnforcedThroughout ?? false) }
     private var hasLearners: Bool { policy.document.devices.contains(where: \.isLearning) }
     /// Every cause there is.

@@ -310,6 +310,8 @@ def test_a_bridge_that_ran(sekisho, bridge, network, folder):
     assert found["cover"]["audit_intact"] is False and section(found, "scope")["notes"][0] == "log_damaged"
     standings = {one["requirement"][11:16]: one["standing"] for one in section(found, "requirements")["tables"]["requirements"]}
     assert standings["00011"] == standings["00012"] == "not_evidenced"
+    rows = {one["id"]: one["standing"] for one in section(data(sekisho, "zones", state), "iec_62443")["tables"]["requirements"]}
+    assert "shown" not in rows.values()
     with sqlite3.connect(state / "audit.sqlite") as database:
         database.execute("DROP TRIGGER policy_text_update")
         database.execute("UPDATE policy_text SET text = CAST('version = 1' AS BLOB)")

@@ -145,6 +145,9 @@ let package = Package(
             name: "DetectionTests",
             dependencies: ["Detection", "Baseline", "Policy", "Allowlist", "Frames", .product(name: "GRDB", package: "GRDB.swift")], swiftSettings: swift),
         .testTarget(
+            name: "ReportTests", dependencies: ["Report", "Detection", "Evidence", "Baseline", "Policy", "Allowlist", "Frames"], exclude: ["unused.txt"],
+            swiftSettings: swift),
+        .testTarget(
             name: "MeasureTests", dependencies: ["Measure", "Policy", "Allowlist", "Frames", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "FabTrafficTests", dependencies: ["FabTraffic", "Allowlist", "Frames"], swiftSettings: swift),
         .testTarget(name: "DatapathTests", dependencies: ["Datapath", "CLinux", "TestSupport"], swiftSettings: swift),

@@ -39,6 +39,10 @@ public struct PolicyUse: Sendable {
     public let allowed: Int
     /// Ids of rules that have expired and do not count.
     public let expired: [String]
+    /// By place in `History.conversations`: the rule that allows it; nil: none does, or it is a data connection of FTP.
+    public let rules: [String?]
+    /// By place: when it was seen last, ns since 1970.
+    public let lasts: [UInt64]
 
     public var isSame: Bool { stopped.isEmpty && unused.isEmpty && stoppedTypes.isEmpty && unusedTypes.isEmpty }
 
@@ -54,6 +58,7 @@ public struct PolicyUse: Sendable {
         }
         var uses = rules.map { _ in RuleUse() }
         var open: [Int] = [], sessions: [Int] = []
+        var matched = [String?](repeating: nil, count: history.conversations.count)
         for (place, one) in history.conversations.enumerated() {
             let key = one.key
             let headers = PacketQuestion(
@@ -66,8 +71,11 @@ public struct PolicyUse: Sendable {
                 continue
             }
             uses[Int(verdict.rule)].add(key)
+            matched[place] = rules[Int(verdict.rule)].id
             if rules[Int(verdict.rule)].flows.expectsData { sessions.append(place) }
         }
+        self.rules = matched
+        lasts = history.conversations.map(\.last)
         // Data connections of FTP need no rule of their own.
         let data = FTPData(history.conversations, sessions: Set(sessions))
         open.removeAll { data.isData($0) }

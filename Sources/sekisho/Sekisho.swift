@@ -19,7 +19,8 @@ struct Sekisho: ParsableCommand {
             Run.self, Detach.self, Apply.self, Confirm.self, Rollback.self, QuarantineCommand.self, Isolate.self, Release.self, Status.self, Latency.self,
             Check.self, Explain.self, Simulate.self, Diff.self,
             Learn.self, BaselineCommand.self, Propose.self, Approve.self, Reject.self, Alike.self, Forget.self, Decisions.self, PeriodCommand.self,
-            AlertsCommand.self, FeedCommand.self, Metrics.self, Backup.self, Restore.self, Prune.self, Versions.self, Audit.self, Keygen.self, Sign.self, Export.self, DoctorCommand.self, Support.self,
+            AlertsCommand.self, ReportCommand.self, FeedCommand.self, Metrics.self,
+            Versions.self, Audit.self, Keygen.self, Sign.self, Export.self, Backup.self, Restore.self, Prune.self, DoctorCommand.self, Support.self,
             Bench.self,
         ])
 

@@ -119,7 +119,6 @@ public final class Daemon: @unchecked Sendable {
     private let state = NSLock()
     private let applying = NSLock()
     private let started = ContinuousClock().now
-    private let startedAt = Date()
     private var bridge: Bridge?
     private var live: LoadedPolicy?
     private var version: UInt64 = 0
@@ -191,7 +190,9 @@ public final class Daemon: @unchecked Sendable {
             responses.sync {}
             audit?.finish()
         }
-        try state.withLock { try quarantines.read(now: Int64(Date().timeIntervalSince1970)) }
+        // Before anything is measured by the calendar, so that a jump from now on is seen.
+        state.withLock { noteClock() }
+        try state.withLock { try quarantines.read() }
         let starter = Origin(who: configuration.who, fields: ["via": "start"])
         let policy = try loadFile(starter)
         // Versions go on over restarts: a number stands for one text only.
@@ -222,7 +223,7 @@ public final class Daemon: @unchecked Sendable {
         if isReplacing {
             // What was ordered of the other one until it made way.
             try state.withLock {
-                try quarantines.read(now: Int64(Date().timeIntervalSince1970))
+                try quarantines.read()
                 bridge.begin(with: quarantines.compiled(ruleNames: first.ruleNames))
             }
         }
@@ -398,8 +399,12 @@ public final class Daemon: @unchecked Sendable {
         let jump = String(format: "%+.3f s", Double(offset - known) / 1e9)
         log.warning("the clock was set: \(jump)")
         audit?.add(.clockChanged, "the clock was set: \(jump)", ["by": jump])
+        let areBack = quarantines.followClock()
         guard !quarantines.orders.isEmpty else { return }
-        quarantines.shift(by: (offset - known) / 1_000_000_000)
+        if areBack, let bridge {
+            _ = bridge.publish(quarantines.compiled(ruleNames: ruleNames))
+            log.warning("quarantine: the clock was wrong, \(quarantines.orders.map(\.device).joined(separator: ", ")) is cut off still")
+        }
         keeping.async { [self] in _ = writeQuarantine(isFirst: true) }
     }
 
@@ -491,7 +496,7 @@ public final class Daemon: @unchecked Sendable {
         do {
             let report = try apply(.new(try loadFile(origin), confirmWithin: nil), origin)
             log.info(
-                "reloaded \(configuration.policyFile): version \(report.version), \(report.rules) rules, built in \(report.buildMs) ms, swapped in \(report.swapUs) µs")
+                "reloaded \(configuration.policyFile): version \(report.version), \(report.rules) rules, built in \(report.buildMs) ms, \(report.swapText)")
         } catch {
             log.error("the running policy stays: \(error)")
         }
@@ -643,15 +648,14 @@ public final class Daemon: @unchecked Sendable {
         }
         // What reading and compiling needed goes back to the system: this process runs for months.
         clinux_release_memory()
-        guard let swapUs else {
-            throw ControlFailure(
-                "version \(next) is published, but a worker has not taken it within five seconds: is its processor starved? See sekisho status")
+        if swapUs == nil {
+            warnings.append("version \(next) is published, but a worker has not taken it within five seconds: is its processor starved? See sekisho status")
         }
         return ApplyReport(
             name: policy.document.name, version: next, mode: mode(of: policy.document).name, rules: built.ruleNames.count,
             exactConversations: table.statistics.exactIPv4 + table.statistics.exactIPv6,
             networkPairs: table.statistics.networkPairs, tableBytes: table.bytes,
-            buildMs: (built.milliseconds * 1000).rounded() / 1000, swapUs: (swapUs * 10).rounded() / 10, warnings: warnings,
+            buildMs: (built.milliseconds * 1000).rounded() / 1000, swapUs: swapUs.map { ($0 * 10).rounded() / 10 }, warnings: warnings,
             confirmWithin: confirmWithin, otherwise: confirmWithin.map { _ in waiting?.fallbackVersion ?? next - 1 })
     }
 
@@ -790,10 +794,20 @@ public final class Daemon: @unchecked Sendable {
             return (live.document, self.identities)
         }
         let device = try request.command == .isolate ? nil : MeantDevice(request.device ?? "", document, identities)
-        if let device, request.force != true, let reason = device.protection(by: document) {
-            throw ControlFailure("\(device.name) is protected by the policy (\(reason))\n  → --force, if the tool may lose its host")
+        var origin = origin
+        if let device, let reason = device.protection(by: document) {
+            origin.fields["protected"] = reason
+            guard request.force == true else {
+                audit?.add(.accessRefused, "cutting \(device.name) off was refused: it is protected by the policy (\(reason))", who: origin.who, origin.fields)
+                throw protected(device, reason)
+            }
+            origin.fields["forced"] = "true"
         }
         return try quarantine(device, seconds: seconds, exceptions: request.exceptions ?? [], why: why, origin)
+    }
+
+    private func protected(_ device: MeantDevice, _ reason: String) -> ControlFailure {
+        ControlFailure("\(device.name) is protected by the policy (\(reason))\n  → --force, if the tool may lose its host")
     }
 
     /// - Parameter device: nil: everything.
@@ -850,7 +864,7 @@ public final class Daemon: @unchecked Sendable {
         guard let (document, identities) = state.withLock({ live.map { ($0.document, self.identities) } }),
             alert.behaviours.contains(where: { document.response.quarantines.contains($0.kind.rawValue) }),
             // What a process before had to do with is not begun anew: a person may have decided meanwhile.
-            alert.begin >= startedAt
+            alert.id > (state.withLock({ self.watch })?.lastBefore ?? .max)
         else { return }
         // Whose addresses are forged must not pay for it: of a forger only the network card is known.
         let isForger = alert.behaviours.contains { $0.kind == .spoofing || $0.kind == .wrongSide }
@@ -878,10 +892,9 @@ public final class Daemon: @unchecked Sendable {
 
     /// Every quarantine ends by itself.
     private func expireQuarantines() {
-        let now = Int64(Date().timeIntervalSince1970)
-        guard state.withLock({ bridge != nil && quarantines.orders.contains { $0.until <= now } }) else { return }
+        guard state.withLock({ bridge != nil && quarantines.isAnyOver }) else { return }
         do {
-            let report = try changeQuarantine { all in all.remove { $0.until <= now } }
+            let report = try changeQuarantine { all in all.removeOver() }
             for order in report.released {
                 log.warning("quarantine: the time of \(order.device) is over; it is released")
                 audit?.add(.release, "\(order.device) is released: its time is over", who: AuditEvent.bridge)
@@ -958,7 +971,7 @@ public final class Daemon: @unchecked Sendable {
         guard (signature?.utf8.count ?? 0) <= PolicyText.longestSignature else { throw ControlFailure("the signature of \(file) is too long to be one") }
         do {
             var report = try apply(.new(try load(file, text, signature: signature, origin), confirmWithin: confirmWithin), origin)
-            log.info("applied \(file): version \(report.version), \(report.rules) rules, swapped in \(report.swapUs) µs")
+            log.info("applied \(file): version \(report.version), \(report.rules) rules, \(report.swapText)")
             if let audit, !audit.settle(seconds: settlingTime) {
                 report.warnings.append("it is not in the audit log yet: \(audit.now.error ?? "the disk is slow")")
             }

@@ -105,12 +105,15 @@ public struct ApplyReport: Codable, Sendable {
     public var tableBytes: Int
     /// Milliseconds to read, compile and check.
     public var buildMs: Double
-    /// Microseconds from publishing until no worker used the old table.
-    public var swapUs: Double
+    /// Microseconds from publishing until no worker used the old table; nil: a worker has not answered yet.
+    public var swapUs: Double?
     public var warnings: [String]
     /// If it is not confirmed within so many seconds, this version comes back.
     public var confirmWithin: Double?
     public var otherwise: UInt64?
+
+    /// In a sentence.
+    public var swapText: String { swapUs.map { "in use by every worker after \($0) µs" } ?? "not yet in use by every worker" }
 }
 
 /// What a `confirm` did.

@@ -24,9 +24,10 @@ public struct QuarantineOrder: Codable, Sendable, Equatable {
     public var who: String
     public var why: String
 
-    /// Its addresses can be read, and it has some.
+    /// Its addresses can be read, and it has some; and it ends.
     var isWhole: Bool {
-        addresses.allSatisfy { AddressPrefix.host($0) != nil } && macs.allSatisfy { MACAddress(written: $0) != nil } && isIsland == (addresses.isEmpty && macs.isEmpty)
+        guard since >= 0, until >= since, until - since <= Quarantines.longest else { return false }
+        return addresses.allSatisfy { AddressPrefix.host($0) != nil } && macs.allSatisfy { MACAddress(written: $0) != nil } && isIsland == (addresses.isEmpty && macs.isEmpty)
     }
 
     var end: String { Date(timeIntervalSince1970: Double(until)).formatted(.iso8601) }
@@ -44,8 +45,13 @@ public struct QuarantineReport: Codable, Sendable {
     public var warning: String?
 }
 
+/// Times in orders are the calendar's, for people. What counts in a process is a clock that nobody sets.
 struct Quarantines {
     private(set) var orders: [QuarantineOrder] = []
+    /// When each ends, ns of CLOCK_MONOTONIC, by device.
+    private var ends: [String: UInt64] = [:]
+    /// What seemed over when it was read: should the clock turn out to have been wrong, it is not.
+    private var doubtful: [QuarantineOrder] = []
     /// nil: nothing outlives the process.
     private let file: String?
 
@@ -58,10 +64,19 @@ struct Quarantines {
     static let fileName = "quarantine.json"
 
     /// Reads what a process before left, if anything.
-    mutating func read(now: Int64) throws(ControlFailure) {
+    mutating func read() throws(ControlFailure) {
         guard let file, FileManager.default.fileExists(atPath: file) else { return }
-        orders = try Self.orders(in: file)
-        orders.removeAll { $0.until <= now }
+        let now = Self.calendar()
+        let read = try Self.orders(in: file)
+        (orders, doubtful, ends) = ([], read.filter { $0.until <= now }, [:])
+        for order in read where order.until > now { take(order, now) }
+    }
+
+    private mutating func take(_ order: QuarantineOrder, _ now: Int64) {
+        // Ordered in the future: the clock is behind. It is given all its time anew.
+        let left = order.since > now ? order.until - order.since : order.until - now
+        orders.append(order)
+        ends[order.device] = clinux_monotonic() &+ UInt64(left) * 1_000_000_000
     }
 
     static func orders(in file: String) throws(ControlFailure) -> [QuarantineOrder] {
@@ -101,40 +116,57 @@ struct Quarantines {
             throw ControlFailure("\(order.device): \(Quarantine.capacity) addresses are the most that can be cut off at once\n  → isolate the bridge: sekisho isolate")
         }
         orders = new
+        ends[order.device] = clinux_monotonic() &+ UInt64(max(0, order.until - order.since)) * 1_000_000_000
     }
+
+    var isAnyOver: Bool {
+        let now = clinux_monotonic()
+        return orders.contains { end(of: $0) <= now }
+    }
+
+    /// - Returns: whose time is over.
+    mutating func removeOver() -> [QuarantineOrder] {
+        let now = clinux_monotonic(), ends = ends
+        return remove { ends[$0.device] ?? 0 <= now }
+    }
+
+    private func end(of order: QuarantineOrder) -> UInt64 { ends[order.device] ?? 0 }
 
     mutating func remove(where isMeant: (QuarantineOrder) -> Bool) -> [QuarantineOrder] {
         let released = orders.filter(isMeant)
         orders.removeAll(where: isMeant)
+        for order in released { ends[order.device] = nil }
         return released
     }
 
     /// - Parameter ruleNames: of the table that it stands before.
     func compiled(ruleNames: [String]) -> Quarantine {
         let numbers = Dictionary(ruleNames.enumerated().map { ($0.element, UInt32($0.offset)) }, uniquingKeysWith: { first, _ in first })
-        let island = orders.filter(\.isIsland).map(\.until).max()
-        return Quarantine(
-            devices: Self.devices(orders, ruleNames: numbers), isIsland: island != nil, islandUntil: island.map(Self.monotonic) ?? .max)
+        let island = orders.filter(\.isIsland).map(end).max()
+        return Quarantine(devices: Self.devices(orders, ends, ruleNames: numbers), isIsland: island != nil, islandUntil: island ?? .max)
     }
 
-    /// The clock was set: what is ordered goes on for as long as was said.
+    /// The clock was set: what is ordered goes on for as long as was said, and what seemed over may not be.
     ///
-    /// - Parameter seconds: by which it is later now.
-    mutating func shift(by seconds: Int64) {
+    /// - Returns: whether some of that is in force again.
+    mutating func followClock() -> Bool {
+        let now = Self.calendar(), monotonic = clinux_monotonic()
         for i in orders.indices {
-            orders[i].since += seconds
-            orders[i].until += seconds
+            let end = end(of: orders[i]), length = orders[i].until - orders[i].since
+            orders[i].until = now + Int64((end > monotonic ? end - monotonic : 0) / 1_000_000_000)
+            orders[i].since = orders[i].until - length
         }
+        let back = doubtful.filter { order in order.until > now && !orders.contains { $0.device == order.device } }
+        doubtful.removeAll { back.contains($0) }
+        for order in back where Self.devices(orders + [order], ruleNames: [:]).count <= Quarantine.capacity { take(order, now) }
+        return !back.isEmpty
     }
 
-    /// ns of CLOCK_MONOTONIC, from seconds since 1970.
-    private static func monotonic(_ time: Int64) -> UInt64 {
-        let left = max(0, Double(time) - Date().timeIntervalSince1970)
-        return clinux_monotonic() &+ UInt64(left * 1e9)
-    }
+    /// Seconds since 1970.
+    private static func calendar() -> Int64 { Int64(Date().timeIntervalSince1970) }
 
     /// One for each address, the first MAC addresses along with them: each costs a comparison.
-    private static func devices(_ orders: [QuarantineOrder], ruleNames: [String: UInt32]) -> [QuarantinedDevice] {
+    private static func devices(_ orders: [QuarantineOrder], _ ends: [String: UInt64] = [:], ruleNames: [String: UInt32]) -> [QuarantinedDevice] {
         orders.filter { !$0.isIsland }.flatMap { order -> [QuarantinedDevice] in
             let addresses = order.addresses.compactMap { AddressPrefix.host($0) }
             let macs = order.macs.compactMap { MACAddress(written: $0) }
@@ -142,7 +174,7 @@ struct Quarantines {
             return (0..<max(addresses.count, macs.count)).map { i in
                 QuarantinedDevice(
                     address: i < addresses.count ? addresses[i].words : nil, family: i < addresses.count ? addresses[i].family : .ipv4,
-                    mac: i < macs.count ? macs[i] : nil, exceptions: exceptions, until: monotonic(order.until))
+                    mac: i < macs.count ? macs[i] : nil, exceptions: exceptions, until: ends[order.device] ?? .max)
             }
         }
     }

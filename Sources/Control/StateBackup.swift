@@ -126,7 +126,9 @@ public enum StateBackup {
         } catch { throw ArchiveError("making the state directory \(directory): \(error.localizedDescription)") }
         let lock = try StateLock(directory: directory, .alone)
         defer { _ = lock }
-        let present = try stores(in: directory) + (hasOrders(directory) ? [orders] : [])
+        // Who is cut off now stays so, if the backup says nothing of it.
+        let bringsOrders = archive.manifest.files.contains { $0.name == orders }
+        let present = try stores(in: directory) + (bringsOrders && hasOrders(directory) ? [orders] : [])
         guard present.isEmpty || replaces else {
             throw ArchiveError("\(directory) has \(present.joined(separator: ", ")) already; nothing was changed\n  → --force moves that aside first, or name another directory")
         }

@@ -21,7 +21,7 @@ final class Watch: @unchecked Sendable {
     private let log: Logger
     private let hook: @Sendable (AlertChange) -> Void
     private var state: StatusReport.Detection
-    private var opening: Result<Void, HistoryError>?
+    private var opening: Result<Int64, HistoryError>?
     private var policy: PolicyView
     private var hasBegun = false
     private var isEnding = false
@@ -55,8 +55,11 @@ final class Watch: @unchecked Sendable {
         while opening == nil { changed.wait() }
         let opening = opening!
         changed.unlock()
-        try opening.get()
+        lastBefore = try opening.get()
     }
+
+    /// Number of the last alert of a process before; 0: there was none.
+    let lastBefore: Int64
 
     /// The bridge is there.
     func begin() { change { hasBegun = true } }
@@ -120,7 +123,7 @@ final class Watch: @unchecked Sendable {
             try store.trim(now: Date())
             recent = try store.read(since: week)
             last = try store.lastID()
-            change { opening = .success(()) }
+            change { opening = .success(last) }
         } catch {
             return change { opening = .failure(error) }
         }
@@ -154,7 +157,7 @@ final class Watch: @unchecked Sendable {
                     latest[change.alert.id] = change.alert
                     lastID = max(lastID, change.alert.id)
                 }
-                tell(changes, open: detector.open, &frames)
+                tell(changes, open: detector.open, &frames, knownCards: changes.isEmpty ? [] : detector.knownCards)
             }
             if let next {
                 if mode == .learn, next.mode != .learn {
@@ -187,7 +190,7 @@ final class Watch: @unchecked Sendable {
         }
     }
 
-    private func tell(_ changes: [AlertChange], open: Int, _ frames: inout AlertFrames) {
+    private func tell(_ changes: [AlertChange], open: Int, _ frames: inout AlertFrames, knownCards: Set<MACAddress>) {
         for one in changes {
             let alert = one.alert
             switch one {
@@ -197,7 +200,7 @@ final class Watch: @unchecked Sendable {
             }
             hook(one)
         }
-        let evidence = changes.map { ($0.alert.id, frames.take(for: $0.alert)) }.filter { !$0.1.isEmpty }
+        let evidence = changes.map { ($0.alert.id, frames.take(for: $0.alert, known: knownCards)) }.filter { !$0.1.isEmpty }
         for case .ended(let alert) in changes { frames.end(alert) }
         change {
             state.open = open

@@ -30,6 +30,8 @@ final class MirrorPort: @unchecked Sendable {
 
     /// Frames a system call sends.
     private static let burst = 64
+    /// Pauses after which a port that takes nothing is taken to be without a cable: a tenth of a second.
+    private static let patience = 200
     /// Where there is nothing to send, or no room to, in microseconds: a hundredth of what a ring holds at 1 Gbit/s.
     private static let pause: UInt32 = 500
 
@@ -99,7 +101,7 @@ final class MirrorPort: @unchecked Sendable {
             ring.release(end)
             return 0
         }
-        var done = 0
+        var done = 0, pauses = 0
         while done < list.count {
             let count = list.withUnsafeMutableBufferPointer { clinux_send_frames(socket, $0.baseAddress! + done, Int32($0.count - done)) }
             if count > 0 {
@@ -107,9 +109,14 @@ final class MirrorPort: @unchecked Sendable {
                 frames.add(UInt64(count), ordering: .relaxed)
                 bytes.add(UInt64(size), ordering: .relaxed)
                 done += Int(count)
+                pauses = 0
             } else if count == -ENOBUFS || count == -EAGAIN || count == -EINTR {
-                // Its queue is full. Whoever copies goes on until the ring is, too.
-                if isToEnd.load(ordering: .relaxed) { break }
+                // Its queue is full; or there is no cable: what is old must not go out when there is one again.
+                pauses += 1
+                if pauses > Self.patience || isToEnd.load(ordering: .relaxed) {
+                    refused.add(UInt64(list.count - done), ordering: .relaxed)
+                    break
+                }
                 usleep(Self.pause)
             } else {
                 // Too long for this port, or the port is down or gone: one less.

@@ -54,10 +54,16 @@ private enum Kind {
     @inline(__always) static var withoutFlags: UInt64 { ~0xFF00_0000 }
     /// No frame has it.
     @inline(__always) static var free: UInt64 { .max }
-    /// Did not pass, or would not, or claims an address.
-    @inline(__always) static func isUrgent(_ kind: UInt64) -> Bool {
-        kind & 0xFF00 != 0 || kind & 0xFF >= UInt64(FrameForm.arp.rawValue)
+    /// Did not pass, or claims an address, or would not have passed and opens a TCP connection. Of the rest of what would not have passed,
+    /// a question must come before its answer, and a busy flow must not be a flood of records.
+    @inline(__always) static func isUrgent(_ kind: UInt64, enforces: Bool) -> Bool {
+        if kind & 0xFF >= UInt64(FrameForm.arp.rawValue) { return true }
+        let cause = Cause(rawValue: UInt8(truncatingIfNeeded: kind >> 8))
+        guard cause != .none else { return false }
+        let isOpening = kind & 0x00FF_0000 == UInt64(IPProtocol.tcp.rawValue) << 16 && kind & (openFlags << 24) == UInt64(TCPFlags.syn.rawValue) << 24
+        return enforces || cause.isOrdered || isOpening
     }
+    @inline(__always) private static var openFlags: UInt64 { UInt64(TCPFlags.syn.rawValue | TCPFlags.ack.rawValue) }
 }
 
 /// What only the worker knows of its recording.
@@ -74,6 +80,8 @@ private struct RecorderState {
     /// Whether there may be urgent ones, and when they were last handed over.
     var hasUrgent = false
     var urgentAt: UInt64 = 0
+    /// Word of `urgent` to go on with.
+    var urgentPosition = 0
 }
 
 /// Records on their way to the control side.
@@ -150,14 +158,16 @@ struct TrafficRecorder {
 
     /// Adds a burst that was judged.
     ///
-    /// - Parameter frames: pointers to frames in a UMEM: there are 14 bytes behind each, though they may not be the frame's.
+    /// - Parameters:
+    ///   - frames: pointers to frames in a UMEM: there are 14 bytes behind each, though they may not be the frame's.
+    ///   - enforces: whether what has a cause did not pass.
     #if !DEBUG
     @_noLocks @_noAllocation
     #endif
     @inline(never)
     func record(
         _ frames: UnsafePointer<UnsafeRawPointer>, _ headers: UnsafePointer<FrameHeaders>, _ lengths: UnsafePointer<UInt32>,
-        _ verdicts: UnsafePointer<Verdict>, count: Int, from side: Side
+        _ verdicts: UnsafePointer<Verdict>, count: Int, from side: Side, enforces: Bool
     ) {
         let base = places + Int(side.rawValue) &* (placesPerSide &* placeBytes)
         let now = state.pointee.clock
@@ -173,7 +183,7 @@ struct TrafficRecorder {
             if _fastPath(!differs(place, headers + i, ports, kind)) {
                 add(place, headers + i, lengths[i], now)
             } else {
-                miss(at, headers + i, ports, kind, frames[i], lengths[i], side)
+                miss(at, headers + i, ports, kind, frames[i], lengths[i], side, enforces)
             }
         }
     }
@@ -199,7 +209,7 @@ struct TrafficRecorder {
     @inline(never)
     private func miss(
         _ at: UnsafeMutableRawPointer, _ headers: UnsafePointer<FrameHeaders>, _ ports: UInt64, _ kind: UInt64, _ frame: UnsafeRawPointer,
-        _ length: UInt32, _ side: Side
+        _ length: UInt32, _ side: Side, _ enforces: Bool
     ) {
         let now = state.pointee.clock
         let first = at.assumingMemoryBound(to: Place.self)
@@ -223,9 +233,10 @@ struct TrafficRecorder {
         state.pointee.births &+= 1
         let number = number(place)
         occupied[number / 64] |= 1 << UInt64(number % 64)
-        guard Kind.isUrgent(kind) else { return }
-        urgent[number / 64] |= 1 << UInt64(number % 64)
-        state.pointee.hasUrgent = true
+        if Kind.isUrgent(kind, enforces: enforces) {
+            urgent[number / 64] |= 1 << UInt64(number % 64)
+            state.pointee.hasUrgent = true
+        }
         let cause = Cause(rawValue: UInt8(truncatingIfNeeded: kind >> 8))
         if cause != .none { sampler.take(frame, headers, wireLength: length, cause: cause, from: side, at: now) }
     }
@@ -248,11 +259,12 @@ struct TrafficRecorder {
     private func handOver(_ place: UnsafeMutablePointer<Place>) {
         let number = number(place)
         occupied[number / 64] &= ~(1 << UInt64(number % 64))
+        let isUrgent = urgent[number / 64] >> UInt64(number % 64) & 1 == 1
         urgent[number / 64] &= ~(1 << UInt64(number % 64))
         let kind = place.pointee.kind
         place.pointee.kind = Kind.free
         let ports = place.pointee.ports
-        let record = TrafficRecord(
+        var record = TrafficRecord(
             source: place.pointee.source, destination: place.pointee.destination, first: place.pointee.first,
             last: max(place.pointee.first, place.pointee.last), bytes: place.pointee.bytes,
             sourceMAC: MACAddress(rawValue: UInt64(bigEndian: place.pointee.sender) >> 16), frames: place.pointee.frames,
@@ -261,6 +273,7 @@ struct TrafficRecorder {
             ipProtocol: IPProtocol(rawValue: UInt8(truncatingIfNeeded: kind >> 16)), tcpFlags: TCPFlags(rawValue: place.pointee.tcpFlags),
             form: FrameForm(rawValue: UInt8(truncatingIfNeeded: kind)) ?? .other, marks: FrameMarks(rawValue: UInt8(truncatingIfNeeded: kind >> 40)),
             side: number < placesPerSide ? .inside : .outside, cause: Cause(rawValue: UInt8(truncatingIfNeeded: kind >> 8)))
+        record.isUrgent = isUrgent
         if ring.put(record) { return }
         ring.add(1, to: TrafficRing.Word.lostRecords)
         ring.add(UInt64(record.frames), to: TrafficRing.Word.lostFrames)
@@ -289,10 +302,16 @@ struct TrafficRecorder {
     @inline(never)
     private func tellUrgent(_ most: Int) {
         var left = most
-        for position in 0..<Self.wordCount {
+        let begin = state.pointee.urgentPosition
+        for i in 0..<Self.wordCount {
+            // On from where the last call stopped, so that none waits for ever behind others.
+            let position = (begin &+ i) & (Self.wordCount &- 1)
             // `handOver` takes the bits away.
             while urgent[position] != 0 {
-                if left == 0 { return }
+                if left == 0 {
+                    state.pointee.urgentPosition = position
+                    return
+                }
                 left &-= 1
                 let number = position &* 64 &+ urgent[position].trailingZeroBitCount
                 handOver((places + number &* placeBytes).assumingMemoryBound(to: Place.self))

@@ -175,9 +175,11 @@ struct Worker: ~Copyable {
         if gatherWhole(from, available) {
             let frameCount = Int(available)
             let timed = judges ? judge(side, from, frameCount, burst.lengths, publication) : (count: 0, pickedUp: 0)
-            sendWhole(from: side, from, frameCount, publication, judges)
-            if let mirror, let mirrored = publication.pointee.mirrored, judges { copyWhole(to: mirror, mirrored, frameCount) }
-            finish(side, from, frameCount, descriptors: available, timed, judges)
+            let isWhole = sendWhole(from: side, from, frameCount, publication, judges)
+            if let mirror, let mirrored = publication.pointee.mirrored, judges {
+                if isWhole { copyWhole(to: mirror, mirrored, frameCount) } else { copyChains(to: mirror, mirrored, from, frameCount) }
+            }
+            finish(side, from, frameCount, descriptors: available, timed, publication, judges)
             return frameCount
         }
         return forwardChains(from: side, from, available, publication, judges)
@@ -198,7 +200,7 @@ struct Worker: ~Copyable {
         if !judges { for i in 0..<frameCount { burst.verdicts[i] = Verdict(rule: Verdict.noRule, cause: .none, isReply: false) } }
         transmit(from: side, from, frameCount, publication)
         if let mirror, let mirrored = publication.pointee.mirrored, judges { copyChains(to: mirror, mirrored, from, frameCount) }
-        finish(side, from, frameCount, descriptors: UInt32(truncatingIfNeeded: descriptorCount), timed, judges)
+        finish(side, from, frameCount, descriptors: UInt32(truncatingIfNeeded: descriptorCount), timed, publication, judges)
         return frameCount
     }
 
@@ -237,14 +239,17 @@ struct Worker: ~Copyable {
 
     @inline(__always)
     private mutating func finish(
-        _ side: Side, _ from: Int, _ frameCount: Int, descriptors: UInt32, _ timed: (count: Int, pickedUp: UInt64), _ judges: Bool
+        _ side: Side, _ from: Int, _ frameCount: Int, descriptors: UInt32, _ timed: (count: Int, pickedUp: UInt64),
+        _ publication: UnsafePointer<Publication>, _ judges: Bool
     ) {
         if timed.count > 0 {
             latency.record(socket: from, count: timed.count, pickedUp: timed.pickedUp, verdicts: burst.verdicts)
         }
         // Only now, when the frames are on their way: they stay where they are until a later turn has them back.
         if judges, let recorder {
-            recorder.record(burst.frames, burst.headers, burst.lengths, burst.verdicts, count: frameCount, from: side)
+            recorder.record(
+                burst.frames, burst.headers, burst.lengths, burst.verdicts, count: frameCount, from: side,
+                enforces: publication.pointee.table.pointee.mode == .enforce)
         }
         sockets[from].rx.release(descriptors)
         sockets[from].filled &-= descriptors
@@ -270,13 +275,11 @@ struct Worker: ~Copyable {
         }
     }
 
-    /// The same where frames have several buffers.
+    /// The same where frames may have several buffers, and some may have stayed.
     @inline(never)
     private func copyChains(to mirror: MirrorWriter, _ mirrored: UnsafeMutablePointer<UInt64>, _ from: Int, _ frameCount: Int) {
         let rx = sockets[from].rx.cursor
-        for i in 0..<frameCount where isMirrored(burst.verdicts[i], mirrored) && burst.firstLengths[i] > 0
-            && burst.chainLengths[i] <= UInt8(longestChain)
-        {
+        for i in 0..<frameCount where isMirrored(burst.verdicts[i], mirrored) && burst.chainLengths[i] > 0 {
             let length = Int(burst.lengths[i])
             guard let place = mirror.place(length) else { continue }
             var done = 0
@@ -378,10 +381,12 @@ struct Worker: ~Copyable {
     }
 
     /// A frame goes to the other port as a descriptor: its bytes stay where they are.
+    ///
+    /// - Returns: false if it took the general way, and `chainLengths` says what went.
     @inline(__always)
     private mutating func sendWhole(
         from side: Side, _ from: Int, _ frameCount: Int, _ publication: UnsafePointer<Publication>, _ judges: Bool
-    ) {
+    ) -> Bool {
         let to = opposite(side, from)
         if sockets[to].isStuck || sockets[to].tx.room(for: UInt32(truncatingIfNeeded: frameCount)) < frameCount {
             for i in 0..<frameCount {
@@ -390,7 +395,8 @@ struct Worker: ~Copyable {
                 burst.chainLengths[i] = 1
                 if !judges { burst.verdicts[i] = Verdict(rule: Verdict.noRule, cause: .none, isReply: false) }
             }
-            return transmit(from: side, from, frameCount, publication)
+            transmit(from: side, from, frameCount, publication)
+            return false
         }
         let enforces = publication.pointee.table.pointee.mode == .enforce
         let hits = publication.pointee.hits[index]
@@ -424,6 +430,7 @@ struct Worker: ~Copyable {
         frames.free = free
         counters.received(side, frames: UInt64(frameCount), bytes: receivedBytes)
         hand(over: tx.next &- before.next, bytes: receivedBytes &- keptBytes, from: side, to, tx)
+        return true
     }
 
     @inline(__always)
@@ -489,6 +496,8 @@ struct Worker: ~Copyable {
             } else {
                 counters.denied(side, cause, bytes: bytes)
                 for k in 0..<chain { free.give(rx.peek(first &+ k).addr) }
+                // Of what does not leave there is no copy.
+                burst.chainLengths[i] = 0
             }
         }
         frames.free = free

@@ -74,6 +74,12 @@ extension Bridge {
         guard !port.isLoopback, port.isEthernet else {
             throw DatapathError("mirroring to \(name), which is not an Ethernet port", hint: "list the ports there are with: ip -brief link")
         }
+        if let below = port.below {
+            throw DatapathError("mirroring to \(name), which stands on another port (\(below))", hint: "copies must not reach the plant's wire; name a port of its own")
+        }
+        if let master = port.master {
+            throw DatapathError("mirroring to \(name), which belongs to \(master)", hint: "take it out with: ip link set dev \(name) nomaster")
+        }
         if let destination = defaultRoute(through: port) {
             throw DatapathError(
                 "mirroring to \(name), which has this machine's default route (\(destination))", hint: "copies of the plant's frames must not go there; use a port of their own")

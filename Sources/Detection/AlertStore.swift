@@ -75,12 +75,12 @@ public final class AlertStore: Sendable {
         }
     }
 
-    /// Writes down frames of an alert, behind those there are.
+    /// Writes down frames of an alert, behind those there are, as far as there is room.
     public func write(_ frames: [AlertFrame], of alert: Int64) throws(HistoryError) {
         try writing { db in
             let first = try Int.fetchOne(db, sql: "SELECT max(number) FROM frame WHERE alert = ?", arguments: [alert]) ?? 0
             let put = try db.cachedStatement(sql: "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
-            for (i, frame) in frames.enumerated() {
+            for (i, frame) in frames.prefix(max(0, AlertFrames.mostOfAlert - first)).enumerated() {
                 try put.execute(arguments: [
                     alert, first + 1 + i, Int64(truncatingIfNeeded: frame.time), Int64(frame.sender.rawValue), Int64(bitPattern: frame.source.high),
                     Int64(bitPattern: frame.source.low), Int64(frame.side.rawValue), Int64(frame.cause.rawValue), frame.wireLength, Data(frame.bytes),

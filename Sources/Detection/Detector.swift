@@ -3,7 +3,8 @@
 //   record ─► is it of an expected conversation? ─ yes ─► its sender, its hours, its volume; it lives
 //                     └ no ─► contact ─► does it fail? is anything like it known? how often? ─► actor ─► alert
 //
-// The daemon calls `observe` for every record in order of time, and `tick` a few times a second. Memory is bounded whatever is sent.
+// The daemon calls `observe` for every record in order of time, but for those that are urgent, which come up to a tenth of a second before
+// others; and `tick` a few times a second. Memory is bounded whatever is sent.
 
 import Allowlist
 import Baseline
@@ -111,6 +112,9 @@ public struct Detector: ~Copyable {
     public mutating func use(_ policy: PolicyView) { self.policy = policy }
 
     public var conversations: Int { known.count }
+
+    /// Network cards of devices that the history or the policy knows.
+    public var knownCards: Set<MACAddress> { norms.macs.union(policy.cards) }
 
     /// Alerts that have not ended.
     public var open: Int { actors.count { $0.alert != 0 && $0.ended == 0 && $0.leader == nil } }

@@ -69,6 +69,9 @@ public struct PolicyView: Sendable {
         self.networks = Array(networks)
     }
 
+    /// Cards that it binds addresses to.
+    var cards: Set<MACAddress> { Set(owners.values.joined()) }
+
     /// Only the mode, and nobody's name.
     public init(mode: Mode) { self.mode = mode }
 

@@ -28,9 +28,8 @@ public struct TrafficRecord: BitwiseCopyable, Sendable {
     public var side: Side?
     /// Why they were denied, or would be; `.none`: they passed. The parser's word comes first.
     public var cause: Cause
-
-    /// Told at once: did not pass, or would not, or claims an address.
-    @inlinable public var isUrgent: Bool { cause != .none || form == .arp || form == .neighbour }
+    /// Was told ahead of its time: somebody may have to be cut off for it.
+    public var isUrgent = false
 
     /// - Parameters:
     ///   - frame: at least an Ethernet header; the parser proved it.

@@ -97,7 +97,7 @@ struct ApplyOptions: ParsableArguments {
             "\(Output.coloured("applied", .green)) \"\(report.name)\" as version \(report.version), mode \(report.mode): "
                 + "\(report.rules) rules, \(Output.grouped(report.exactConversations)) exact conversations, "
                 + "\(Output.grouped(report.networkPairs)) network pairs")
-        print("built and checked in \(report.buildMs) ms, in use by every worker after \(report.swapUs) µs")
+        print("built and checked in \(report.buildMs) ms, \(report.swapText)")
         if let seconds = report.confirmWithin, let version = report.otherwise {
             print("version \(version) comes back in \(Output.duration(seconds)) unless you say: sekisho confirm")
         }

@@ -28,10 +28,11 @@ private func put(_ frame: [UInt8], _ writer: MirrorWriter) -> Bool {
         let ring = MirrorRing(capacity: 4096)
         let writer = ring.writer
         var random = SplitMix(11)
-        var waiting: [[UInt8]] = [], refused: UInt64 = 0
+        var waiting: [[UInt8]] = [], refused: UInt64 = 0, number = 0
         for _ in 0..<20_000 {
             if Bool.random(using: &random) {
-                let frame = (0..<Int.random(in: 1...1600, using: &random)).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+                number &+= 1
+                let frame = (0..<Int.random(in: 1...1600, using: &random)).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ number) }
                 if put(frame, writer) { waiting.append(frame) } else { refused += 1 }
             } else {
                 let most = Int.random(in: 1...4, using: &random)
@@ -49,6 +50,21 @@ private func put(_ frame: [UInt8], _ writer: MirrorWriter) -> Bool {
         #expect(take(ring).isEmpty)
         // Longer than it is.
         #expect(!put([UInt8](repeating: 0, count: 5000), writer))
+    }
+
+    /// Why: what is being sent must stay as it is, however much comes meanwhile.
+    @Test func whatIsLookedAtIsNotWrittenOver() {
+        let ring = MirrorRing(capacity: 4096)
+        let writer = ring.writer
+        for number in UInt8(0)..<3 { #expect(put([UInt8](repeating: number, count: 1000), writer)) }
+        var list: [iovec] = []
+        let end = ring.look(&list, most: 64)
+        var more = 0
+        while put([UInt8](repeating: 9, count: 700), writer) { more += 1 }
+        #expect(more == 1)
+        #expect(list.map { [UInt8](UnsafeRawBufferPointer(start: $0.iov_base, count: $0.iov_len)) } == (0..<3).map { [UInt8](repeating: $0, count: 1000) })
+        ring.release(end)
+        #expect(take(ring) == [[UInt8](repeating: 9, count: 700)])
     }
 
     @Test func framesOfChosenRulesAreCopied() throws {

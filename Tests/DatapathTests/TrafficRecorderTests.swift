@@ -23,7 +23,7 @@ private final class Recorded {
         verdicts.deallocate()
     }
 
-    func record(_ frames: [[UInt8]], from side: Side, cause: Cause = .none) {
+    func record(_ frames: [[UInt8]], from side: Side, cause: Cause = .none, enforces: Bool = true) {
         precondition(frames.count <= burstCapacity)
         // As in a UMEM: behind a short frame there is more memory.
         let buffers = frames.map { $0 + [UInt8](repeating: 0, count: 64) }
@@ -43,7 +43,7 @@ private final class Recorded {
                     let own = headers[i].cause
                     verdicts[i] = Verdict(rule: Verdict.noRule, cause: own == .none ? cause : own, isReply: false)
                 }
-                recorder.record(list, headers, lengths, verdicts, count: frames.count, from: side)
+                recorder.record(list, headers, lengths, verdicts, count: frames.count, from: side, enforces: enforces)
             }
         }
     }
@@ -198,6 +198,21 @@ private func tcp(_ flags: UInt8, from port: UInt16 = 40000) -> [UInt8] { FrameBu
         #expect(bed.take().count == 256 - displaced)
         bed.recorder.finish()
         #expect(bed.take().map(\.cause) == [.none])
+    }
+
+    /// Why: an answer that is told before its question makes the server the one who asked; a busy flow that would be denied is no news.
+    @Test func whatPassedAllTheSameWaitsItsTurn() {
+        let bed = Recorded()
+        bed.recorder.tell(1_000_000_000)
+        bed.record([FrameBuilder.udpFrame(40000, 53), tcp(0x10)], from: .outside, cause: .notInPolicy, enforces: false)
+        bed.recorder.tell(1_004_000_000)
+        #expect(bed.take().isEmpty)
+        bed.record([tcp(0x02), answer(0x12)], from: .outside, cause: .notInPolicy, enforces: false)
+        bed.recorder.tell(1_008_000_000)
+        let told = bed.take()
+        #expect(told.map(\.tcpFlags.rawValue) == [0x02] && told.allSatisfy(\.isUrgent))
+        bed.recorder.finish()
+        #expect(bed.take().map(\.isUrgent) == [false, false, false])
     }
 
     @Test func framesThatDidNotPassAreSampled() throws {

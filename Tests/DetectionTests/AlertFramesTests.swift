@@ -13,10 +13,10 @@ private func frame(_ sender: UInt64, _ time: UInt64, source: UInt64 = 1, side: S
         bytes: [1, 2, UInt8(truncatingIfNeeded: time)])
 }
 
-private func alert(_ id: Int64, group: String, others: [AlertDevice] = []) -> Alert {
+private func alert(_ id: Int64, group: String, others: [AlertDevice] = [], begin: Double = 0) -> Alert {
     let device = AlertDevice(address: nil, mac: nil, vendor: nil, name: nil, role: nil, side: nil, isKnown: false, isMany: false)
     return Alert(
-        id: id, kind: .scan, severity: .high, confidence: 1, device: device, others: others, begin: Date(timeIntervalSince1970: 1), last: Date(timeIntervalSince1970: 2),
+        id: id, kind: .scan, severity: .high, confidence: 1, device: device, others: others, begin: Date(timeIntervalSince1970: begin), last: Date(timeIntervalSince1970: 2),
         end: nil, frames: 1, attempts: 1, story: "", behaviours: [], evidence: [], techniques: [], acknowledged: nil, group: group)
 }
 
@@ -42,12 +42,31 @@ private func alert(_ id: Int64, group: String, others: [AlertDevice] = []) -> Al
         frames.add((0..<100_000).map { frame(1, $0) })
         #expect(frames.take(for: alert(2, group: "mac 00:00:00:00:00:02")).count == 1)
         let first = frames.take(for: alert(1, group: "mac 00:00:00:00:00:01"))
-        #expect(first.map(\.time) == Array(0..<UInt64(AlertFrames.mostOfAlert)))
+        // Half of the room is for what it becomes.
+        #expect(first.map(\.time) == Array(0..<UInt64(AlertFrames.mostOfAlert / 2)))
+        #expect(frames.take(for: alert(1, group: "mac 00:00:00:00:00:01")).count == AlertFrames.mostOfAlert / 2)
         #expect(frames.take(for: alert(1, group: "mac 00:00:00:00:00:01")).isEmpty)
         // Under ever new cards: the latest stay.
         for sender in UInt64(100)..<20_000 { frames.add([frame(sender, sender)]) }
         #expect(frames.take(for: alert(3, group: "mac 00:00:00:00:4e:1f")).count == 1)
         #expect(frames.take(for: alert(4, group: "mac 00:00:00:00:00:65")).isEmpty)
+    }
+
+    /// Why: a PC whose broadcasts are denied all day must not have them shown as evidence of its scan.
+    @Test func whatWasBeforeItIsNoEvidence() {
+        let second: UInt64 = 1_000_000_000
+        var frames = AlertFrames()
+        frames.add((0..<100).map { frame(1, $0) })
+        frames.add((0..<20).map { frame(1, 3000 * second + $0) })
+        #expect(frames.take(for: alert(1, group: "mac 00:00:00:00:00:01", begin: 3000)).map(\.time) == (0..<16).map { 3000 * second + $0 })
+    }
+
+    /// Why: what others say is not the stranger's evidence.
+    @Test func anAlertAboutStrangersHasNothingOfKnownDevices() {
+        var frames = AlertFrames()
+        frames.add([frame(1, 1), frame(2, 2)])
+        #expect(frames.take(for: alert(1, group: "side outside"), known: [MACAddress(rawValue: 1)]).map(\.time) == [2])
+        #expect(frames.take(for: alert(2, group: "mac 00:00:00:00:00:01")).map(\.time) == [1])
     }
 
     @Test func theyAreKeptAndReadAgain() throws {
@@ -60,6 +79,8 @@ private func alert(_ id: Int64, group: String, others: [AlertDevice] = []) -> Al
         try store.write([all[1]], of: 7)
         #expect(try Set(store.frames(of: 7).map(\.sender)) == Set(all.map(\.sender)))
         #expect(try store.frames(of: 7).contains(all[1]) && store.frames(of: 8).isEmpty)
+        try store.write((0..<40).map { frame(1, $0) }, of: 7)
+        #expect(try store.frames(of: 7).count == AlertFrames.mostOfAlert)
         // They go with their alert.
         try store.trim(now: Date())
         #expect(try store.frames(of: 7).isEmpty && store.read(7) == nil)

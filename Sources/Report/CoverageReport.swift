@@ -31,7 +31,9 @@ extension ReportEvidence {
             Fact(CoverageText.techniques, .numbers(AttackTechnique.all.count)),
         ]
         let sections = [
-            Section("scope", CoverageText.scope, beginsPage: true, warnings() + [.paragraph(CoverageText.reading), .paragraph(CoverageText.versions), .note(CoverageText.licence)]),
+            Section(
+                "scope", CoverageText.scope, beginsPage: true,
+                warnings() + [.paragraph(CoverageText.reading), .paragraph(CoverageText.versions), .note(CoverageText.licence)]),
             Section("summary", CoverageText.summary, [.facts(summary)]),
             Section("facts", CoverageText.facts, [.paragraph(CoverageText.factsMeaning), .facts(facts.list)] + facts.notes.map { .note($0) }),
             Section(

@@ -30,13 +30,16 @@ extension ReportEvidence {
     public func e187() -> ReportDocument {
         let observed = observed()
         let evidence = [
-            matrix(observed), declaredAgainstObserved(observed), unusedPermissions(), clearText(observed), owners(), denials(), logConduits(observed), operation(), integrity(),
-            versions(), alertsSection(), quarantines(),
+            matrix(observed), declaredAgainstObserved(observed), unusedPermissions(), clearText(observed), owners(), denials(), logConduits(observed),
+            operation(), integrity(), versions(), alertsSection(), quarantines(),
         ]
         var sections = [
             Section(
                 "scope", E187Text.scope, beginsPage: true,
-                warnings() + [.paragraph(E187Text.duty), .paragraph(E187Text.reading), .note(E187Text.paraphrase), .list([E187Text.meaningShown, E187Text.meaningPartly, E187Text.meaningNot])]),
+                warnings() + [
+                    .paragraph(E187Text.duty), .paragraph(E187Text.reading), .note(E187Text.paraphrase),
+                    .list([E187Text.meaningShown, E187Text.meaningPartly, E187Text.meaningNot]),
+                ]),
             Section("requirements", E187Text.requirements, beginsPage: true, []),
             Section("statements", E187Text.statements, beginsPage: true, [.paragraph(E187Text.statementsMeaning)]),
         ]
@@ -77,7 +80,9 @@ extension ReportEvidence {
             let standing = standing(requirement)
             return [
                 .code(requirement.id), .text(requirement.clause), .words(requirement.subject), .words(standing.words),
-                standing == .notEvidenced ? .none : .list(([requirement.key] + requirement.evidence).compactMap { id in numbers[id].map { .section(id, number: $0) } }), .blank, .blank,
+                standing == .notEvidenced
+                    ? .none : .list(([requirement.key] + requirement.evidence).compactMap { id in numbers[id].map { .section(id, number: $0) } }),
+                .blank, .blank,
             ]
         }
         rows.append([.code("E187.00-RQ-90001…90003"), .text("A1-1"), .words(E187Text.table), .words(Standing.notEvidenced.words), .none, .blank, .blank])

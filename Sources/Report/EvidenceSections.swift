@@ -248,8 +248,8 @@ extension ReportEvidence {
                     Table(
                         "failures",
                         [
-                            Column(Label.failureState), Column(Label.action), Column(Label.times, .number), Column(Label.duration, .number), Column(Label.first), Column(Label.last),
-                            Column(Label.stillOpen),
+                            Column(Label.failureState), Column(Label.action), Column(Label.times, .number), Column(Label.duration, .number), Column(Label.first),
+                            Column(Label.last), Column(Label.stillOpen),
                         ], failures, empty: SectionText.noFailures)),
             ])
     }
@@ -296,7 +296,8 @@ extension ReportEvidence {
                     Table(
                         "versions",
                         [
-                            Column(Label.number, .number), Column(Label.when), Column(Label.sha256), Column(Label.policy, .long), Column(Label.mode), Column(Label.rules, .number),
+                            Column(Label.number, .number), Column(Label.when), Column(Label.sha256), Column(Label.policy, .long), Column(Label.mode),
+                            Column(Label.rules, .number),
                             Column(Label.who, .long), Column(Label.why, .long), Column(Label.change, .long), Column(Label.key),
                         ], rows, empty: SectionText.noVersions)),
                 .paragraph(SectionText.refusals),
@@ -321,7 +322,8 @@ extension ReportEvidence {
                     Table(
                         "alerts",
                         [
-                            Column(Label.number, .number), Column(Label.severity), Column(Label.kind, .long), Column(Label.device, .long), Column(Label.begin), Column(Label.end),
+                            Column(Label.number, .number), Column(Label.severity), Column(Label.kind, .long), Column(Label.device, .long), Column(Label.begin),
+                            Column(Label.end),
                             Column(Label.frames, .number), Column(Label.acknowledged, .long),
                         ], rows, empty: SectionText.noneInPeriod)),
             ])

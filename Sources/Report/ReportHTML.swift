@@ -76,7 +76,9 @@ extension ReportWriting {
         switch cell {
         case .time:
             // Two pieces at the most.
-            cell.written(language).split(separator: "T").enumerated().map { "<span class=\"unbroken\">\($0.offset == 0 ? "" : "T")\($0.element)</span>" }.joined(separator: "<wbr>")
+            cell.written(language).split(separator: "T").enumerated().map { place, part in
+                "<span class=\"unbroken\">\(place == 0 ? "" : "T")\(part)</span>"
+            }.joined(separator: "<wbr>")
         case .code: "<code>\(cell.written(language, data: Self.escaped))</code>"
         case .words(let words) where words.id == Standing.shown.words.id: "<span class=\"shown\">\(prose(words))</span>"
         case .words(let words) where words.id == Standing.partly.words.id: "<span class=\"partly\">\(prose(words))</span>"
@@ -125,7 +127,8 @@ extension ReportWriting {
             case .plain: ""
             }
         }
-        var text = "<div class=\"scroll\"><table\(table.columns.count <= 3 ? " class=\"small\"" : table.columns.count >= 10 ? " class=\"wide\"" : "") aria-label=\"\(Self.escaped(name))\">\n<thead><tr>"
+        let size = table.columns.count <= 3 ? " class=\"small\"" : table.columns.count >= 10 ? " class=\"wide\"" : ""
+        var text = "<div class=\"scroll\"><table\(size) aria-label=\"\(Self.escaped(name))\">\n<thead><tr>"
         for (index, column) in table.columns.enumerated() { text += "<th scope=\"col\"\(kind(index))>\(prose(column.name))</th>" }
         text += "</tr></thead>\n<tbody>\n"
         for row in rows {

@@ -52,7 +52,8 @@ extension ReportEvidence {
                 [
                     .paragraph(UnusedText.usedMeaning),
                     known
-                        ? .table(Table("used", busy, used.map { rule in let cells = row(rule); return [0, 6, 8, 9, 10, 11].map { cells[$0] } }, empty: UnusedText.noneUsed)) : .note(Phrase.noTraffic),
+                        ? .table(Table("used", busy, used.map(row).map { cells in [0, 6, 8, 9, 10, 11].map { cells[$0] } }, empty: UnusedText.noneUsed))
+                        : .note(Phrase.noTraffic),
                 ]),
         ]
         return ReportDocument(kind: .unused, title: UnusedText.title, cover: cover(), sections: sections)

@@ -33,8 +33,12 @@ extension ReportEvidence {
             Section("scope", ZonesText.scope, beginsPage: true, warnings() + [.paragraph(ZonesText.reading), .paragraph(ZonesText.levels)]),
             zoneTable(policy.document), conduits(policy.document),
             Section("facts", CoverageText.facts, [.paragraph(CoverageText.factsMeaning), .facts(CoverageFacts(policy, detectsWith: log != nil || alerts != nil).list)]),
-            Section("iec_62443", ZonesText.iec, beginsPage: true, [.paragraph(ZonesText.iecMeaning), .table(Table("requirements", StandardRow.columns, facts.iec.map(\.cells)))]),
-            Section("nist_800_207", ZonesText.nist, beginsPage: true, [.paragraph(ZonesText.nistMeaning), .table(Table("tenets", StandardRow.columns, facts.nist.map(\.cells)))]),
+            Section(
+                "iec_62443", ZonesText.iec, beginsPage: true,
+                [.paragraph(ZonesText.iecMeaning), .table(Table("requirements", StandardRow.columns, facts.iec.map(\.cells)))]),
+            Section(
+                "nist_800_207", ZonesText.nist, beginsPage: true,
+                [.paragraph(ZonesText.nistMeaning), .table(Table("tenets", StandardRow.columns, facts.nist.map(\.cells)))]),
             operation(), quarantines(),
         ]
         return ReportDocument(kind: .zones, title: ZonesText.title, cover: cover([Fact(Label.edition, .words(ZonesText.edition))]), sections: sections)
@@ -167,11 +171,16 @@ struct ZoneFacts {
             StandardRow(
                 id: "SR 5.2 RE(3)", subject: T.failClose, standing: failsClosed && isEnforcing ? isInUse ? .shown : .partly : .notEvidenced,
                 shows: failsClosed && isEnforcing ? T.failCloseShows : nil, lacks: failsClosed ? isEnforcing ? T.failCloseLacks : T.notInMode : T.failsOtherwise),
-            StandardRow(id: "SR 5.3", subject: T.personToPerson, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.personToPersonShows : nil,
+            StandardRow(
+                id: "SR 5.3", subject: T.personToPerson, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.personToPersonShows : nil,
                 lacks: isEnforcing ? T.personToPersonLacks : T.notInMode),
-            StandardRow(id: "SR 6.1", subject: T.logAccess, standing: hasLog ? .shown : .notEvidenced, shows: hasLog ? T.logAccessShows : nil, lacks: hasLog ? T.ownLogOnly : Phrase.noLog),
-            StandardRow(id: "SR 6.2", subject: T.monitoring, standing: hasLog ? .partly : .notEvidenced, shows: hasLog ? T.monitoringShows : nil, lacks: hasLog ? T.monitoringLacks : Phrase.noLog),
-            StandardRow(id: "SR 7.1 RE(1)", subject: T.load, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.loadShows : nil, lacks: isEnforcing ? T.loadLacks : T.notInMode),
+            StandardRow(
+                id: "SR 6.1", subject: T.logAccess, standing: hasLog ? .shown : .notEvidenced, shows: hasLog ? T.logAccessShows : nil, lacks: hasLog ? T.ownLogOnly : Phrase.noLog),
+            StandardRow(
+                id: "SR 6.2", subject: T.monitoring, standing: hasLog ? .partly : .notEvidenced, shows: hasLog ? T.monitoringShows : nil, lacks: hasLog ? T.monitoringLacks : Phrase.noLog),
+            StandardRow(
+                id: "SR 7.1 RE(1)", subject: T.load, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.loadShows : nil,
+                lacks: isEnforcing ? T.loadLacks : T.notInMode),
             StandardRow(
                 id: "SR 7.1 RE(2)", subject: T.effectOnOthers, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.loadShows : nil,
                 lacks: isEnforcing ? T.effectOnOthersLacks : T.notInMode),
@@ -191,7 +200,9 @@ struct ZoneFacts {
         return [
             StandardRow(id: "1", subject: T.tenet1, standing: .shown, shows: T.tenet1Shows, lacks: nil),
             StandardRow(id: "2", subject: T.tenet2, standing: .notEvidenced, shows: T.tenet2Shows, lacks: T.tenet2Lacks),
-            StandardRow(id: "3", subject: T.tenet3, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.tenet3Shows : nil, lacks: isEnforcing ? T.tenet3Lacks : T.notInMode),
+            StandardRow(
+                id: "3", subject: T.tenet3, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.tenet3Shows : nil,
+                lacks: isEnforcing ? T.tenet3Lacks : T.notInMode),
             StandardRow(id: "4", subject: T.tenet4, standing: .partly, shows: T.tenet4Shows, lacks: T.tenet4Lacks),
             StandardRow(id: "5", subject: T.tenet5, standing: hasTraffic ? .partly : .notEvidenced, shows: hasTraffic ? T.tenet5Shows : nil, lacks: T.tenet5Lacks),
             StandardRow(id: "6", subject: T.tenet6, standing: .notEvidenced, shows: nil, lacks: T.tenet6Lacks),

@@ -21,7 +21,10 @@ struct ReportCommand: ParsableCommand {
     struct E187: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "e187", abstract: "Evidence for an assessment against SEMI E187-0122, requirement by requirement.",
-            discussion: "A device in the network cannot meet E187, nor make equipment meet it: the report says what its records show of each requirement, and leaves the verdict empty.")
+            discussion: """
+                A device in the network cannot meet E187, nor make equipment meet it: the report says what its records show of each requirement, \
+                and leaves the verdict empty.
+                """)
         @OptionGroup var options: ReportOptions
         @Option(help: ArgumentHelp("Only what this tool has to do with: a device or group of the policy, an address or a network.", valueName: "device"))
         var device: String?
@@ -43,7 +46,8 @@ struct ReportCommand: ParsableCommand {
     }
 
     struct Unused: ParsableCommand {
-        static let configuration = CommandConfiguration(commandName: "unused", abstract: "Rules that nobody used, or nobody uses any longer, and what of the others was never used.")
+        static let configuration = CommandConfiguration(
+            commandName: "unused", abstract: "Rules that nobody used, or nobody uses any longer, and what of the others was never used.")
         @OptionGroup var options: ReportOptions
         func run() throws { try options.write { (evidence) throws(StateError) in try evidence.unusedRules() } }
     }

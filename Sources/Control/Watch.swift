@@ -55,11 +55,15 @@ final class Watch: @unchecked Sendable {
         while opening == nil { changed.wait() }
         let opening = opening!
         changed.unlock()
-        lastBefore = try opening.get()
+        _ = try opening.get()
     }
 
     /// Number of the last alert of a process before; 0: there was none.
-    let lastBefore: Int64
+    var lastBefore: Int64 {
+        changed.lock()
+        defer { changed.unlock() }
+        return (try? opening?.get()) ?? 0
+    }
 
     /// The bridge is there.
     func begin() { change { hasBegun = true } }

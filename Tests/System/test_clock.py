@@ -281,3 +281,28 @@ def test_stamps_that_are_no_time(sekisho, folder, resolution):
             file.write(struct.pack("<IIII", stamp >> 32, stamp & 0xFFFFFFFF, len(data), len(data)) + data)
     assert simulated(sekisho, folder, folder / "in.pcap") == [PASSES] * len(stamps)
     assert all(re.fullmatch(r"\d+,\d+\.\d{9},.*", line) for line in (folder / "out.csv").read_text().splitlines()[1:])
+
+
+@pytest.mark.parametrize("jump", JUMPS.values(), ids=list(JUMPS))
+def test_a_quarantine_lasts_as_long_as_was_said(bridge, sekisho, network, folder, wall_clock, jump):
+    """Why: neither may a tool be cut off for ten years because a battery was dead, nor a laptop be let go by a clock."""
+
+    def start():
+        return bridge(policy(), "--state", folder / "state", net=network(), environment=wall_clock.environment)
+
+    def left(running, clock):
+        [order] = running.status()["quarantine"]
+        return order["until"] - time.time() - clock
+
+    running = start()
+    assert sekisho("quarantine", "10.9.9.66", "--for", "1h", "--why", "x", "--control", running.socket).returncode == 0
+    wall_clock(jump)
+    running.wait_for(lambda: abs(left(running, jump) - 3600) < 120, "the order to follow the clock")
+    wall_clock(0)
+    running.wait_for(lambda: abs(left(running, 0) - 3600) < 120, "the order to follow it back")
+    assert running.stop() == 0
+    # A start under a clock that is put right only then.
+    wall_clock(jump)
+    running = start()
+    wall_clock(0)
+    running.wait_for(lambda: running.status()["quarantine"] and abs(left(running, 0) - 3600) < 120, "the order, at the right time")

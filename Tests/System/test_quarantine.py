@@ -199,13 +199,33 @@ def test_the_kernel_holds_to_it(sekisho, plant):
     assert {"quarantined", "isolated"} <= {one["cause"] for one in running.status()["denied"]}
 
 
-ENTRY = {"device": "a", "is_island": False, "addresses": ["10.9.9.9"], "macs": [], "exceptions": [], "since": 1, "until": 9_999_999_999, "who": "w", "why": "y"}
+def test_the_kernel_ends_it_alone(sekisho, plant):
+    """Why: a tool that was cut off for an hour must not stay so because a process is gone."""
+    net, begin = plant
+    for host in (net.a, net.b):
+        sh(f"ip netns exec {host.netns} ethtool -K {host.port} gro on")
+    running = begin(policy='on_failure = "kernel"\n' + POLICY)
+    # Two, so that each has its own end.
+    order(sekisho, running, "quarantine", HOST, "--for", "5s", "--why", "x")
+    order(sekisho, running, "quarantine", OTHER, "--force", "--for", "1h", "--why", "x")
+    began = time.monotonic()
+    running.kill()
+    if time.monotonic() - began < 3:
+        assert not is_answered(net.a, 5000)
+    while not is_answered(net.a, 5000):
+        assert time.monotonic() - began < 20, "the kernel does not let go"
+    assert time.monotonic() - began > 3 and not is_answered(net.a, 5000, OTHER)
+
+
+NOW = int(time.time())
+ENTRY = {"device": "a", "is_island": False, "addresses": ["10.9.9.9"], "macs": [], "exceptions": [], "since": NOW, "until": NOW + 86_400, "who": "w", "why": "y"}
 
 
 @pytest.mark.parametrize("text", [
     "{", json.dumps([{**ENTRY, "device": str(number)} for number in range(65)]), json.dumps([{**ENTRY, "addresses": ["10.9.9.999"]}]),
-    json.dumps([{key: value for key, value in ENTRY.items() if key != "is_island"}]), json.dumps([{**ENTRY, "addresses": []}])],
-    ids=["no JSON", "too many", "no address", "unclear", "nobody"])
+    json.dumps([{key: value for key, value in ENTRY.items() if key != "is_island"}]), json.dumps([{**ENTRY, "addresses": []}]),
+    json.dumps([{**ENTRY, "until": NOW * 1000}]), json.dumps([{**ENTRY, "until": 2**63 - 1}])],
+    ids=["no JSON", "too many", "no address", "unclear", "nobody", "milliseconds", "no end"])
 def test_a_damaged_list_is_said(bridge, stacks, folder, text):  # noqa: F811
     """Why: whoever was cut off must not be let in by a file that nobody can read."""
     state = folder / "state"

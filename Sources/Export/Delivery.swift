@@ -145,6 +145,8 @@ private struct DeliveryRun {
             try await delivery.exporter.open()
             (isOpen, openedAt) = (true, .now)
         }
+        // Before more is handed over: what follows at once would keep it from being seen.
+        confirm(try await delivery.exporter.confirmed())
         var didSomething = false
         if inFlight.count < Self.window, !isTooMuch(end) {
             let batch = try delivery.spool.messages(after: handedOver, most: Self.batch, events: delivery.options.events)
@@ -165,8 +167,10 @@ private struct DeliveryRun {
                     inFlight.append((one.position, one.told, done.refused[index] != nil))
                     if let reason = done.refused[index] { refuse(one.message, reason) }
                 }
-                handedOver = done.count >= messages.count ? batch.reached : messages[done.count - 1].position
-                didSomething = true
+                if done.count > 0 {
+                    handedOver = done.count >= messages.count ? batch.reached : messages[done.count - 1].position
+                    didSomething = true
+                }
             } else if handedOver != batch.reached {
                 handedOver = batch.reached
                 didSomething = true
@@ -176,7 +180,8 @@ private struct DeliveryRun {
         // What it is not told is behind it as well.
         if inFlight.isEmpty { record.position = handedOver }
         try save()
-        if delivery.exporter.hasConnection, ContinuousClock.now - openedAt > .seconds(2) { isUp() }
+        // Whoever is down is up again when it has taken something, or stays: many a peer lets one in only to hang up.
+        if delivery.exporter.hasConnection, ContinuousClock.now - openedAt > (downSince == nil ? .seconds(2) : .seconds(30)) { isUp() }
         return didSomething
     }
 

@@ -47,7 +47,7 @@ public protocol Exporter: Sendable {
     var hasConnection: Bool { get }
     /// Makes ready: connects, opens.
     func open() async throws(DeliveryFailure)
-    /// Hands over one message or more, in order; all or the first of them.
+    /// Hands over one message or more, in order; all or the first of them. None: it wants to be asked again, a little later.
     func send(_ messages: [FeedMessage]) async throws(DeliveryFailure) -> Handover
     /// How many of those handed over, the next ones in order, are safe with the destination since it was last asked.
     func confirmed() async throws(DeliveryFailure) -> Int

@@ -15,6 +15,8 @@ actor FileExporter: Exporter {
     private var taken = 0
     private var isWriting = false
     private var mustReopen = false
+    /// The last line was not written to its end.
+    private var isMidLine = false
 
     init(_ options: FileOptions, version: String) {
         (path, format) = (options.path, options.format)
@@ -31,12 +33,30 @@ actor FileExporter: Exporter {
             let code = errno
             throw DeliveryFailure("opening \(path): \(String(cString: strerror(code)))")
         }
+        // A file itself says how it ends, also where another process had begun a line.
+        var facts = stat()
+        guard fstat(file, &facts) == 0, facts.st_mode & S_IFMT == S_IFREG else { return }
+        if let last = Self.lastOctet(of: file, facts.st_size) { isMidLine = last != 10 } else if facts.st_size == 0 { isMidLine = false }
+    }
+
+    /// nil: there is none, or it cannot be read. The file is open for writing only.
+    private static func lastOctet(of file: Int32, _ size: Int) -> UInt8? {
+        guard size > 0 else { return nil }
+        let same = Glibc.open("/proc/self/fd/\(file)", O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard same >= 0 else { return nil }
+        defer { Glibc.close(same) }
+        var octet: UInt8 = 0
+        return pread(same, &octet, 1, size - 1) == 1 ? octet : nil
     }
 
     func send(_ messages: [FeedMessage]) async throws(DeliveryFailure) -> Handover {
         var count = 0
         for message in messages {
-            try await write(line(message))
+            do throws(DeliveryFailure) { try await write(line(message)) } catch {
+                // What is in the file already is not written again; the next attempt says what is wrong.
+                guard count > 0 else { throw error }
+                break
+            }
             count += 1
             taken += 1
             // What is in the file is remembered before much more is.
@@ -59,9 +79,15 @@ actor FileExporter: Exporter {
         if mustReopen { closeFile() }
         try open()
         isWriting = true
-        defer { isWriting = false }
+        // An empty line rather than half of one before the next.
+        let line = isMidLine ? [10] + line : line
         let before = lseek(file, 0, SEEK_END)
         var done = 0
+        defer {
+            isWriting = false
+            // Half a line would spoil the next.
+            if done == line.count { isMidLine = false } else if done > 0, before < 0 || ftruncate(file, before) != 0 { isMidLine = line[done - 1] != 10 }
+        }
         var deadline = ContinuousClock.now + .seconds(10)
         while done < line.count {
             var wanted = pollfd(fd: file, events: Int16(POLLOUT), revents: 0)
@@ -75,8 +101,6 @@ actor FileExporter: Exporter {
             }
             let code = errno
             if count < 0, code != EAGAIN, code != EINTR {
-                // Half a line would spoil the next.
-                if before >= 0, done > 0 { _ = ftruncate(file, before) }
                 throw DeliveryFailure("writing to \(destination): \(String(cString: strerror(code)))")
             }
             guard ContinuousClock.now < deadline else { throw DeliveryFailure("writing to \(destination): nobody takes it for 10 s") }

@@ -76,6 +76,32 @@ enum JSONFormat {
         let encoder = MachineFormat.encoder(pretty: false)
         encoder.outputFormatting.insert(.withoutEscapingSlashes)
         // Strings, numbers and dates always can be.
-        return (try? encoder.encode(line)).map { [UInt8]($0) } ?? Array("{}".utf8)
+        return (try? encoder.encode(line)).map { escaped([UInt8]($0)) } ?? Array("{}".utf8)
+    }
+
+    /// JSON allows U+007F to U+009F, U+2028 and U+2029 as they are, but terminals obey the former, and readers of lines end one at the others.
+    /// They are nowhere but in strings.
+    static func escaped(_ json: [UInt8]) -> [UInt8] {
+        guard json.contains(where: { $0 == 0x7F || $0 == 0xC2 || $0 == 0xE2 }) else { return json }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(json.count)
+        var at = 0
+        while at < json.count {
+            switch (json[at], at + 1 < json.count ? json[at + 1] : 0, at + 2 < json.count ? json[at + 2] : 0) {
+            case (0x7F, _, _):
+                bytes += Array("\\u007f".utf8)
+                at += 1
+            case (0xC2, let second, _) where (0x80...0x9F).contains(second):
+                bytes += Array("\\u00\(String(second, radix: 16))".utf8)
+                at += 2
+            case (0xE2, 0x80, let third) where third == 0xA8 || third == 0xA9:
+                bytes += Array("\\u202\(third - 0xA0)".utf8)
+                at += 3
+            case (let one, _, _):
+                bytes.append(one)
+                at += 1
+            }
+        }
+        return bytes
     }
 }

@@ -80,7 +80,7 @@ final class MetricsService: FeedService {
                 saidWhy = nil
                 // Until it is closed, which nobody does but us; or cancelled.
                 await withTaskCancellationHandler { try? await channel.closeFuture.get() } onCancel: { channel.close(promise: nil) }
-                for one in doors.all { one.close(promise: nil) }
+                for one in doors.all { one.hangUp() }
             } catch {
                 // The address may come later, or another process may have the port for a moment.
                 let why = SyslogExporter.text(of: error)
@@ -109,31 +109,49 @@ final class MetricsService: FeedService {
     }
 }
 
+/// The wire of a connection. TLS above it would wait for the other side's goodbye before it closes.
+private struct Wire: Sendable {
+    let channel: any Channel
+    private let lowest: NIOLoopBound<ChannelHandlerContext>
+
+    /// - Parameter context: of the handler next to the wire, in its event loop.
+    init(_ context: ChannelHandlerContext) {
+        channel = context.channel
+        lowest = NIOLoopBound(context, eventLoop: context.eventLoop)
+    }
+
+    /// Hangs up without a word; of a connection that is closed by then nothing comes.
+    @discardableResult
+    func hangUp(in time: TimeAmount = .zero) -> Scheduled<Void> {
+        channel.eventLoop.scheduleTask(in: time) { [lowest] in lowest.value.close(promise: nil) }
+    }
+}
+
 /// Who is connected, oldest first.
 private final class Doors: Sendable {
     /// Scrapers are few; more connections are a mistake, or an attack.
     static let most = 32
 
-    private let open = Mutex<[(channel: any Channel, hasAsked: Bool)]>([])
+    private let open = Mutex<[(wire: Wire, hasAsked: Bool)]>([])
 
-    var all: [any Channel] { open.withLock { $0.map(\.channel) } }
+    var all: [Wire] { open.withLock { $0.map(\.wire) } }
 
-    /// - Returns: who must go for this one: the oldest that has not asked for anything; nil: there is room.
-    func enter(_ channel: any Channel) -> (any Channel)? {
+    /// - Returns: who must go for this one: the oldest that has not asked for anything that it may have; nil: there is room.
+    func enter(_ wire: Wire) -> Wire? {
         open.withLock { open in
-            open.append((channel, false))
+            open.append((wire, false))
             guard open.count > Self.most else { return nil }
-            return open.remove(at: open.firstIndex { !$0.hasAsked } ?? open.count - 1).channel
+            return open.remove(at: open.firstIndex { !$0.hasAsked } ?? open.count - 1).wire
         }
     }
 
     func note(asked channel: any Channel) {
         open.withLock { open in
-            if let at = open.firstIndex(where: { $0.channel === channel }) { open[at].hasAsked = true }
+            if let at = open.firstIndex(where: { $0.wire.channel === channel }) { open[at].hasAsked = true }
         }
     }
 
-    func leave(_ channel: any Channel) { open.withLock { $0.removeAll { $0.channel === channel } } }
+    func leave(_ channel: any Channel) { open.withLock { $0.removeAll { $0.wire.channel === channel } } }
 }
 
 /// Next to the wire: counts what comes, and the time.
@@ -150,17 +168,22 @@ private final class DoorHandler: ChannelInboundHandler {
     private let doors: Doors
     private var bytes = 0
     private var limit: Scheduled<Void>?
+    /// While it is connected.
+    private(set) var wire: Wire?
 
     init(_ doors: Doors) { self.doors = doors }
 
     func channelActive(context: ChannelHandlerContext) {
-        doors.enter(context.channel)?.close(promise: nil)
-        setLimit(context.channel, Self.timeToAsk)
+        let wire = Wire(context)
+        self.wire = wire
+        doors.enter(wire)?.hangUp()
+        limit = wire.hangUp(in: Self.timeToAsk)
         context.fireChannelActive()
     }
 
     func channelInactive(context: ChannelHandlerContext) {
         limit?.cancel()
+        wire = nil
         doors.leave(context.channel)
         context.fireChannelInactive()
     }
@@ -173,15 +196,12 @@ private final class DoorHandler: ChannelInboundHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 
-    /// The request is complete.
-    func hasAsked(_ channel: any Channel) {
-        doors.note(asked: channel)
-        setLimit(channel, Self.timeToTake)
-    }
-
-    private func setLimit(_ channel: any Channel, _ time: TimeAmount) {
+    /// The request is complete, and may be answered.
+    func hasAsked() {
+        guard let wire else { return }
+        doors.note(asked: wire.channel)
         limit?.cancel()
-        limit = channel.eventLoop.scheduleTask(in: time) { channel.close(promise: nil) }
+        limit = wire.hangUp(in: Self.timeToTake)
     }
 }
 
@@ -189,6 +209,9 @@ private final class DoorHandler: ChannelInboundHandler {
 private final class MetricsHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
+
+    /// For the goodbye under TLS, once the answer is sent.
+    private static let timeToPart = TimeAmount.seconds(1)
 
     private let door: DoorHandler
     private let token: SHA256Digest?
@@ -207,29 +230,32 @@ private final class MetricsHandler: ChannelInboundHandler {
         // What a GET carries means nothing; how much it may be is counted at the door.
         case .body: break
         case .end:
-            guard let head else { return }
+            guard let head, let wire = door.wire else { return }
             isAnswered = true
-            door.hasAsked(context.channel)
-            answer(head, context.channel)
+            answer(head, wire)
         }
     }
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+        door.wire?.hangUp(in: Self.timeToPart)
+    }
 
-    private func answer(_ head: HTTPRequestHead, _ channel: any Channel) {
+    private func answer(_ head: HTTPRequestHead, _ wire: Wire) {
         let path = head.uri.prefix { $0 != "?" && $0 != "#" }
         let isHead = head.method == .HEAD
         guard head.method == .GET || isHead else {
-            return Self.send(channel, .methodNotAllowed, "only GET and HEAD\n", isHead: isHead, also: ("Allow", "GET, HEAD"))
+            return Self.send(wire, .methodNotAllowed, "only GET and HEAD\n", isHead: isHead, also: ("Allow", "GET, HEAD"))
         }
         guard isAllowed(head.headers) else {
-            return Self.send(channel, .unauthorized, "a token is needed\n", isHead: isHead, also: ("WWW-Authenticate", "Bearer"))
+            return Self.send(wire, .unauthorized, "a token is needed\n", isHead: isHead, also: ("WWW-Authenticate", "Bearer"))
         }
-        guard path == "/metrics" else { return Self.send(channel, .notFound, "there is only /metrics\n", isHead: isHead) }
+        door.hasAsked()
+        guard path == "/metrics" else { return Self.send(wire, .notFound, "there is only /metrics\n", isHead: isHead) }
         let page = page
         Task {
             let text = await page.text()
-            MetricsHandler.send(channel, .ok, text, isHead: isHead, type: "text/plain; version=0.0.4; charset=utf-8")
+            MetricsHandler.send(wire, .ok, text, isHead: isHead, type: "text/plain; version=0.0.4; charset=utf-8")
         }
     }
 
@@ -242,16 +268,19 @@ private final class MetricsHandler: ChannelInboundHandler {
     }
 
     private static func send(
-        _ channel: any Channel, _ status: HTTPResponseStatus, _ text: String, isHead: Bool, type: String = "text/plain; charset=utf-8",
+        _ wire: Wire, _ status: HTTPResponseStatus, _ text: String, isHead: Bool, type: String = "text/plain; charset=utf-8",
         also: (String, String)? = nil
     ) {
-        let body = ByteBuffer(string: text)
+        let channel = wire.channel, body = ByteBuffer(string: text)
         var headers = HTTPHeaders([
             ("Content-Type", type), ("Content-Length", "\(body.readableBytes)"), ("Connection", "close"), ("Cache-Control", "no-store"),
         ])
         if let also { headers.add(name: also.0, value: also.1) }
         channel.write(HTTPServerResponsePart.head(HTTPResponseHead(version: .http1_1, status: status, headers: headers)), promise: nil)
         if !isHead { channel.write(HTTPServerResponsePart.body(.byteBuffer(body)), promise: nil) }
-        channel.writeAndFlush(HTTPServerResponsePart.end(nil)).whenComplete { _ in channel.close(promise: nil) }
+        channel.writeAndFlush(HTTPServerResponsePart.end(nil)).whenComplete { _ in
+            channel.close(promise: nil)
+            wire.hangUp(in: timeToPart)
+        }
     }
 }

@@ -29,8 +29,13 @@ actor SyslogExporter: Exporter {
     /// What was written: how many, when, and whether the other side has it.
     private var written: [(count: Int, at: ContinuousClock.Instant, isAcknowledged: Bool)] = []
 
-    /// To connect, to write.
+    /// To connect, to write a piece.
     private static let patience = TimeAmount.seconds(10)
+    /// Octets that are written at once, and one message more at the most: a slow line takes so much within its time.
+    private static let piece = 32_768
+    /// Datagrams that are sent at once, and the pause between, in ms: receivers' usual sockets hold some hundred.
+    private static let burst: UInt32 = 8
+    private static let breath: Int64 = 5
 
     init(_ options: SyslogOptions, version: String, group: any EventLoopGroup) throws(FeedError) {
         to = options.to
@@ -50,9 +55,11 @@ actor SyslogExporter: Exporter {
         let inbound = InboundHandler(), tls = tls, serverName = serverName, to = to
         do {
             if to.transport == .udp {
+                // Names are looked up by a thread that may wait.
+                let address = try await NIOThreadPool.singleton.runIfActive { try SocketAddress.makeAddressResolvingHost(to.host, port: to.port) }
                 channel = try await DatagramBootstrap(group: group)
                     .channelInitializer { channel in channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(inbound) } }
-                    .connect(host: to.host, port: to.port).get()
+                    .connect(to: address).get()
             } else {
                 channel = try await ClientBootstrap(group: group)
                     .connectTimeout(Self.patience)
@@ -92,35 +99,50 @@ actor SyslogExporter: Exporter {
 
     func send(_ messages: [FeedMessage]) async throws(DeliveryFailure) -> Handover {
         let channel = try live()
-        // A datagram of its own each; else all in one go.
-        var buffer = channel.allocator.buffer(capacity: 1024 * messages.count)
-        var datagrams: [ByteBuffer] = []
-        for message in messages {
-            // 1 to 2147483647, then 1 again (RFC 5424, 7.3.1).
-            sequence = sequence >= 0x7FFF_FFFF ? 1 : sequence + 1
-            let bytes = format.bytes(message, sequence: sequence)
-            if to.transport == .udp {
-                datagrams.append(ByteBuffer(bytes: bytes))
-            } else {
+        if to.transport == .udp { return try await sendDatagrams(messages, channel) }
+        // While more follows at once there is hardly a moment in which all is acknowledged: it is waited for.
+        if let oldest = written.first(where: { !$0.isAcknowledged }), ContinuousClock.now - oldest.at > .seconds(1) { return Handover(count: 0) }
+        let end = ContinuousClock.now + .seconds(1)
+        var count = 0
+        while count < messages.count, count == 0 || ContinuousClock.now < end {
+            var buffer = channel.allocator.buffer(capacity: 2 * Self.piece)
+            let first = count
+            while count < messages.count, buffer.readableBytes < Self.piece {
+                let bytes = nextBytes(messages[count])
                 if framing == .octets { buffer.writeString("\(bytes.count) ") }
                 buffer.writeBytes(bytes)
                 if framing == .lines { buffer.writeString("\n") }
+                count += 1
             }
+            try await write(buffer, channel)
+            written.append((count - first, .now, false))
         }
+        return Handover(count: count)
+    }
+
+    private func sendDatagrams(_ messages: [FeedMessage], _ channel: any Channel) async throws(DeliveryFailure) -> Handover {
+        for message in messages {
+            try await write(ByteBuffer(bytes: nextBytes(message)), channel)
+            // Also where the task is cancelled: what was begun is finished.
+            if sequence.isMultiple(of: Self.burst) { try? await channel.eventLoop.scheduleTask(in: .milliseconds(Self.breath)) {}.futureResult.get() }
+        }
+        written.append((messages.count, .now, true))
+        return Handover(count: messages.count)
+    }
+
+    private func nextBytes(_ message: FeedMessage) -> [UInt8] {
+        // 1 to 2147483647, then 1 again (RFC 5424, 7.3.1).
+        sequence = sequence >= 0x7FFF_FFFF ? 1 : sequence + 1
+        return format.bytes(message, sequence: sequence)
+    }
+
+    private func write(_ buffer: ByteBuffer, _ channel: any Channel) async throws(DeliveryFailure) {
         let timeout = channel.eventLoop.scheduleTask(in: Self.patience) { [inbound] in
             inbound?.note("it takes nothing for 10 s")
             channel.close(promise: nil)
         }
         defer { timeout.cancel() }
-        do {
-            if to.transport == .udp {
-                for datagram in datagrams { try await channel.writeAndFlush(datagram) }
-            } else {
-                try await channel.writeAndFlush(buffer)
-            }
-        } catch { throw DeliveryFailure(inbound?.problem ?? Self.text(of: error)) }
-        written.append((messages.count, .now, to.transport == .udp))
-        return Handover(count: messages.count)
+        do { try await channel.writeAndFlush(buffer) } catch { throw DeliveryFailure(inbound?.problem ?? Self.text(of: error)) }
     }
 
     func confirmed() async throws(DeliveryFailure) -> Int {
@@ -176,6 +198,7 @@ actor SyslogExporter: Exporter {
             if let first = error.connectionErrors.first { return text(of: first.error) }
             if error.dnsAError != nil || error.dnsAAAAError != nil { return "\(error.host) cannot be looked up" }
             return "cannot connect"
+        case let error as SocketAddressError.UnknownHost: return "\(error.host) cannot be looked up"
         case let error as ChannelError:
             if case .connectTimeout = error { return "no answer within 10 s" }
             return "the connection is closed"

@@ -27,7 +27,8 @@ struct SyslogFormat: Sendable {
         switch format {
         case .rfc5424:
             var data = structuredData(message, sequence, withFields: true)
-            if text.count + data.utf8.count > longest - 64 { data = structuredData(message, sequence, withFields: false) }
+            let most = longest - 64 - text.count
+            if data.utf8.count > most { data = structuredData(message, sequence, withFields: false, most: most) }
             text += Array((data + " ").utf8)
             let words = Self.line(message.text)
             // Where it is no ASCII it must be said that it is UTF-8.
@@ -54,12 +55,16 @@ struct SyslogFormat: Sendable {
         }
     }
 
-    private func structuredData(_ message: FeedMessage, _ sequence: UInt32, withFields: Bool) -> String {
+    /// - Parameter most: octets; values that do not fit are left out, the first ones last.
+    private func structuredData(_ message: FeedMessage, _ sequence: UInt32, withFields: Bool, most: Int = .max) -> String {
         var text = "[meta sequenceId=\"\(sequence)\"][sekisho@\(enterprise)"
         func add(_ name: String, _ value: String?) {
             guard let value else { return }
             // Where it must be short, a name that somebody has made up is, too.
-            text += " \(name)=\"\(Self.escaped(withFields ? value : String(decoding: Self.prefix(value, 80), as: UTF8.self)))\""
+            let one = " \(name)=\"\(Self.escaped(withFields ? value : String(decoding: Self.prefix(value, 80), as: UTF8.self)))\""
+            // And a bracket.
+            guard text.utf8.count + one.utf8.count < most else { return }
+            text += one
         }
         add("id", message.id)
         add("bridge", message.bridge)

@@ -51,17 +51,11 @@ actor WebhookExporter: Exporter {
         request.headers = ["content-type": "application/json", "user-agent": agent, "x-sekisho-id": message.id, "x-sekisho-timestamp": timestamp]
         if let key { request.headers.add(name: "x-sekisho-signature", value: Self.signature(body, timestamp: timestamp, key)) }
         request.body = .bytes(ByteBuffer(bytes: body))
-        let status: HTTPResponseStatus, retryAfter: String?
-        do {
-            let response = try await client.execute(request, timeout: timeout)
-            (status, retryAfter) = (response.status, response.headers.first(name: "retry-after"))
-            // Read to its end, so that the connection can be used again; of an endless one not more than this.
-            var octets = 0
-            for try await piece in response.body {
-                octets += piece.readableBytes
-                if octets > 65_536 { break }
-            }
-        } catch { throw DeliveryFailure(Self.text(of: error)) }
+        let response: HTTPClientResponse
+        do { response = try await client.execute(request, timeout: timeout) } catch { throw DeliveryFailure(Self.text(of: error)) }
+        let status = response.status
+        // The status is the answer, whatever becomes of what follows it.
+        await Self.drain(response.body)
         switch status.code {
         case 200..<300:
             taken += 1
@@ -69,7 +63,7 @@ actor WebhookExporter: Exporter {
         case 408, 429, 500..., 300..<400:
             let isElsewhere = (300..<400).contains(status.code)
             let what = "HTTP \(status.code)" + (isElsewhere ? ": it is elsewhere, and redirects are not followed" : " \(status.reasonPhrase)")
-            throw DeliveryFailure(what, retryAfter: retryAfter.flatMap { Self.duration($0, now: Date()) })
+            throw DeliveryFailure(what, retryAfter: response.headers.first(name: "retry-after").flatMap { Self.duration($0, now: Date()) })
         default:
             taken += 1
             return Handover(count: 1, refused: [0: "HTTP \(status.code) \(status.reasonPhrase)"])
@@ -90,6 +84,24 @@ actor WebhookExporter: Exporter {
     }
 
     // MARK: -
+
+    /// Reads an answer to its end, so that the connection can be used again; of an endless or a slow one no more than this.
+    private static func drain(_ body: HTTPClientResponse.Body) async {
+        await withTaskGroup(of: Void.self) { tasks in
+            tasks.addTask {
+                var octets = 0
+                do {
+                    for try await piece in body {
+                        octets += piece.readableBytes
+                        if octets > 65_536 { break }
+                    }
+                } catch {}
+            }
+            tasks.addTask { try? await Task.sleep(for: .seconds(1)) }
+            await tasks.next()
+            tasks.cancelAll()
+        }
+    }
 
     /// "sha256=" and HMAC-SHA-256 of timestamp, ".", and body in hexadecimal digits.
     static func signature(_ body: [UInt8], timestamp: String, _ key: SymmetricKey) -> String {

@@ -87,14 +87,17 @@ private actor FakeExporter: Exporter {
     private var unconfirmed = 0
     /// Fails at these sends, counted from 0, after it has received what was sent: as a connection breaks.
     private var failures: Set<Int>
+    /// Takes none at these.
+    private let idle: Set<Int>
     private let refused: Set<String>
     private var sends = 0
 
-    init(failures: Set<Int> = [], refused: Set<String> = []) { (self.failures, self.refused) = (failures, refused) }
+    init(failures: Set<Int> = [], idle: Set<Int> = [], refused: Set<String> = []) { (self.failures, self.idle, self.refused) = (failures, idle, refused) }
 
     func open() {}
     func send(_ messages: [FeedMessage]) throws(DeliveryFailure) -> Handover {
         defer { sends += 1 }
+        if idle.contains(sends) { return Handover(count: 0) }
         let taken = Array(messages.prefix(3))
         received += taken.map(\.text)
         if failures.contains(sends) { throw DeliveryFailure("broken") }
@@ -138,6 +141,14 @@ struct DeliveryTests {
         let second = FakeExporter()
         _ = try await deliver(second, directory) { $0.sent == 10 }
         #expect(await second.received == ["event 11"])
+    }
+
+    @Test func whoTakesNothingForNowIsAskedAgain() async throws {
+        let directory = try Directory()
+        try AuditStore(directory: directory.path).append((1...5).map { AuditEvent(.start, "event \($0)") })
+        let exporter = FakeExporter(idle: [0, 2])
+        _ = try await deliver(exporter, directory) { $0.sent == 5 }
+        #expect(await exporter.received == (1...5).map { "event \($0)" })
     }
 
     @Test func theOldestAreSkippedAndThatIsSaid() async throws {

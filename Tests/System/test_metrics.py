@@ -260,6 +260,25 @@ def test_with_a_token_over_tls(feed, sekisho, folder):
     assert status()[0] == 401 and status(Authorization="Bearer " + token[:-1])[0] == 401 and status(Authorization=token)[0] == 401
     code, body = status(Authorization=f"Bearer {token}")
     assert code == 200 and b"sekisho_up 0" in body
+    # Those without a token who stay on the line, with and without an answer, keep nobody out.
+    blind = ssl.create_default_context()
+    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+    staying = []
+    for number in range(80):
+        one = socket.create_connection(("127.0.0.1", port), timeout=15)
+        staying.append(one)
+        try:
+            staying[-1] = one = blind.wrap_socket(one)
+            if number % 2:
+                one.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b" 401 " in one.recv(65536)
+        except OSError:
+            continue
+    assert status(Authorization=f"Bearer {token}")[0] == 200
+    # Who had to go for another is gone.
+    assert len(os.listdir(f"/proc/{fed.process.pid}/fd")) < 60
+    for one in staying:
+        one.close()
     # A token that anybody can guess, or none, is no token: said before anything starts.
     (folder / "token").write_text("short\n")
     (folder / "feeds.toml").write_text(text)

@@ -190,7 +190,7 @@ final class Recording: @unchecked Sendable {
         waiting.sort { $0.first < $1.first }
         let end = waiting.firstIndex { $0.first > moment } ?? waiting.count
         // From the workers' clock to the calendar, as it is set now.
-        let offset = calendarNow() &- clinux_monotonic()
+        let offset = calendarOffset()
         for i in 0..<end {
             waiting[i].first &+= offset
             waiting[i].last &+= offset
@@ -204,7 +204,7 @@ final class Recording: @unchecked Sendable {
     private func tellUrgent(_ new: ArraySlice<TrafficRecord>, _ samples: inout [FrameSample], _ watch: Watch?) {
         var urgent = new.filter(\.isUrgent)
         urgent.sort { $0.first < $1.first }
-        let offset = calendarNow() &- clinux_monotonic()
+        let offset = calendarOffset()
         for i in urgent.indices {
             urgent[i].first &+= offset
             urgent[i].last &+= offset

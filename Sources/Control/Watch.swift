@@ -152,7 +152,7 @@ final class Watch: @unchecked Sendable {
             (self.records, self.samples, self.events, nextPolicy) = ([], [], [], nil)
             changed.unlock()
             // Before the records: an alert has its frames from the beginning.
-            let offset = calendarNow() &- clinux_monotonic()
+            let offset = calendarOffset()
             frames.add(samples.map { AlertFrame($0, offset: offset) })
             // Frames that came before a change were judged by the policy before it.
             for record in records { detector.observe(record) }
@@ -272,7 +272,8 @@ extension AlertFrame {
 func calendarNow() -> UInt64 {
     var now = timespec()
     clock_gettime(CLOCK_REALTIME, &now)
-    return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+    // Before 1970 it is 1970.
+    return now.tv_sec < 0 ? 0 : UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
 }
 
 /// Lists of makers are long: each card is looked up once.
@@ -294,4 +295,10 @@ private struct VendorCache {
         names[mac] = .some(name)
         return name
     }
+}
+
+/// From CLOCK_MONOTONIC to the calendar, ns. Of a calendar that is behind even that, nothing.
+func calendarOffset() -> UInt64 {
+    let monotonic = clinux_monotonic(), now = calendarNow()
+    return now > monotonic ? now - monotonic : 0
 }

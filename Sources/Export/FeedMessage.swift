@@ -44,7 +44,8 @@ public struct FeedMessage: Sendable {
     ///   - change: its number among all changes of alerts.
     ///   - time: microseconds since 1970, when it was noticed.
     init(_ alert: Alert, _ step: AlertStep, change: Int64, time: Int64, bridge: String, host: String) {
-        id = "\(bridge)/alert/\(alert.id)/\(change)/\(step.rawValue)"
+        // Numbers begin again where stores do: with the time they are of one change only.
+        id = "\(bridge)/alert/\(alert.id)/\(change)-\(time)/\(step.rawValue)"
         (self.time, category, type, text) = (time, .alert, alert.kind.rawValue, alert.story)
         // That it is over is no second alarm.
         severity = step == .raised || step == .changed ? alert.severity : .info

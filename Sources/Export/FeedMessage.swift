@@ -62,6 +62,15 @@ public struct FeedMessage: Sendable {
         (self.bridge, self.host) = (bridge, host)
     }
 
+    /// A change of an alert that the feed's memory cannot give any more.
+    init(unreadable change: Int64, time: Int64, bridge: String, host: String) {
+        id = "\(bridge)/feed/alert-change/\(change)-\(time)/unreadable"
+        (self.time, category, type, severity) = (time, .feed, "events_skipped", .medium)
+        text = "a change of an alert was not sent: number \(change) in the feed's memory cannot be read"
+        content = .skipped(1)
+        (self.bridge, self.host) = (bridge, host)
+    }
+
     private static func severity(_ type: AuditType?, _ category: FeedCategory) -> Severity {
         switch type {
         case .logDamaged, .failureEntered: .high

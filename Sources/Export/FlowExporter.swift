@@ -18,6 +18,7 @@ actor FlowExporter: FeedService {
     private let collector: FlowCollector
     private let directory: String
     private let ledger: FlowLedger
+    private let watch: StoreWatch
     private let group: any EventLoopGroup
     private let board: FeedBoard
     private let log: Logger
@@ -38,11 +39,11 @@ actor FlowExporter: FeedService {
     ///   - now: the time, for days and messages.
     init(
         _ collector: FlowCollector, directory: String, ledger: FlowLedger, group: any EventLoopGroup, board: FeedBoard, log: Logger,
-        askBridge: @escaping @Sendable () -> String?, now: @escaping @Sendable () -> Date = { Date() }
+        askBridge: @escaping @Sendable () -> String?, watch: StoreWatch = StoreWatch(), now: @escaping @Sendable () -> Date = { Date() }
     ) {
         name = collector.name
         (self.collector, self.directory, self.ledger, self.group, self.board, self.log) = (collector, directory, ledger, group, board, log)
-        (self.askBridge, self.now) = (askBridge, now)
+        (self.askBridge, self.watch, self.now) = (askBridge, watch, now)
         status = DestinationStatus(name: collector.name, kind: "ipfix", destination: collector.to.written)
     }
 
@@ -114,8 +115,9 @@ actor FlowExporter: FeedService {
 
     private func openHistory() throws(StateError) -> HistoryStore? {
         if let history { return history }
-        guard FileManager.default.fileExists(atPath: "\(directory)/history.sqlite") else { return nil }
-        let opened = try HistoryStore(directory: directory, mayMake: false)
+        let path = "\(directory)/history.sqlite"
+        guard FileManager.default.fileExists(atPath: path) else { return nil }
+        let opened = try watch.opening(path) { () throws(StateError) in try HistoryStore(directory: directory, mayMake: false) }
         history = opened
         return opened
     }

@@ -21,6 +21,7 @@ final class Spool: Sendable {
     let bridge: String
     let host: String
     private let log: Logger
+    private let watch: StoreWatch
     private let stores = Mutex(Stores())
     private let told: Mutex<[Int64: ToldAlert]>
     /// Changes of alerts that are kept for all destinations.
@@ -32,11 +33,13 @@ final class Spool: Sendable {
         var alerts: AlertStore?
         /// What was said of each; nil: all is well.
         var problems: [String: String] = [:]
+        /// Changes that were said not to be readable.
+        var unreadable: Set<Int64> = []
     }
 
-    init(directory: String, bridge: String, host: String, keeping: Int64, log: Logger) throws(StateError) {
-        (self.directory, self.bridge, self.host, self.keeping, self.log) = (directory, bridge, host, keeping, log)
-        store = try FeedStore(directory: directory)
+    init(directory: String, bridge: String, host: String, keeping: Int64, log: Logger, watch: StoreWatch = StoreWatch()) throws(StateError) {
+        (self.directory, self.bridge, self.host, self.keeping, self.log, self.watch) = (directory, bridge, host, keeping, log, watch)
+        store = try watch.opening(directory + "/feed.sqlite") { () throws(StateError) in try FeedStore(directory: directory) }
         told = Mutex(try store.told())
     }
 
@@ -45,7 +48,7 @@ final class Spool: Sendable {
     private func audit() throws(StateError) -> AuditStore? {
         if let open = stores.withLock({ $0.audit }) { return open }
         guard FileManager.default.fileExists(atPath: directory + "/audit.sqlite") else { return nil }
-        let opened = try AuditStore(directory: directory, mayMake: false)
+        let opened = try watch.opening(directory + "/audit.sqlite") { () throws(StateError) in try AuditStore(directory: directory, mayMake: false) }
         stores.withLock { $0.audit = opened }
         return opened
     }
@@ -53,7 +56,7 @@ final class Spool: Sendable {
     private func alerts() throws(StateError) -> AlertStore? {
         if let open = stores.withLock({ $0.alerts }) { return open }
         guard FileManager.default.fileExists(atPath: directory + "/alerts.sqlite") else { return nil }
-        let opened = try AlertStore(directory: directory, mayMake: false)
+        let opened = try watch.opening(directory + "/alerts.sqlite") { () throws(StateError) in try AlertStore(directory: directory, mayMake: false) }
         stores.withLock { $0.alerts = opened }
         return opened
     }
@@ -158,20 +161,31 @@ final class Spool: Sendable {
         var (record, notice) = (0, 0)
         // Each in its own order; between the two by time, as far as clocks go.
         while record + notice < most, record < records.count || notice < notices.count {
-            let message: FeedMessage?
+            var message: FeedMessage?
             if notice == notices.count || record < records.count && records[record].time <= notices[notice].time {
                 message = FeedMessage(records[record], bridge: bridge, host: host)
                 batch.reached.audit = records[record].number
                 record += 1
             } else {
                 let one = notices[notice]
-                message = FeedMessage(one.alert, one.step, change: one.number, time: one.time, bridge: bridge, host: host)
+                if let alert = one.alert {
+                    message = FeedMessage(alert, one.step, change: one.number, time: one.time, bridge: bridge, host: host)
+                } else if events.contains(.alert) {
+                    message = FeedMessage(unreadable: one.number, time: one.time, bridge: bridge, host: host)
+                    sayUnreadable(one.number)
+                }
                 batch.reached.alert = one.number
                 notice += 1
             }
-            if let message, events.contains(message.category) { batch.messages.append((message, batch.reached)) }
+            if let message, message.category == .feed || events.contains(message.category) { batch.messages.append((message, batch.reached)) }
         }
         return batch
+    }
+
+    private func sayUnreadable(_ number: Int64) {
+        let isNew = stores.withLock { $0.unreadable.insert(number).inserted }
+        guard isNew else { return }
+        log.error("alerts: change \(number) in the memory of the feed \(store.path) is not as this program writes them; it is left out, and that is told")
     }
 
     /// How many messages a destination misses that goes on at `to`.

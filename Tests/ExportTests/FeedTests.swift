@@ -5,6 +5,7 @@ import Crypto
 import Detection
 import Evidence
 import Foundation
+import GRDB
 import Logging
 import Policy
 import Synchronization
@@ -162,6 +163,43 @@ struct SpoolTests {
         try directory.spool().store.save(record, of: "siem")
         #expect(try directory.spool().store.destination("siem") == record)
         #expect(try directory.spool().store.destination("other") == nil)
+    }
+}
+
+struct DamageTests {
+    private let everything = Set(FeedCategory.allCases)
+
+    /// Why: one change that a full disk or a later version left behind must not keep back all that come after it.
+    @Test func aChangeThatCannotBeReadIsPassedByAndThatIsTold() throws {
+        let directory = try Directory(), spool = try directory.spool()
+        try AuditStore(directory: directory.path).append([AuditEvent(.start, "event 1")])
+        let text = """
+            {"id": 1, "kind": "scan", "severity": "high", "confidence": 0.9, "others": [], "begin": 0, "last": 0, "frames": 1, "attempts": 1,
+             "device": {"address": "10.0.0.66", "side": "outside", "isKnown": false, "isMany": false},
+             "story": "it scans", "behaviours": [], "techniques": [], "group": "g", "evidence": []}
+            """
+        let alert = try JSONDecoder().decode(Alert.self, from: Data(text.utf8))
+        try spool.store.note([(alert, .raised), (alert, .changed), (alert, .ended)], told: [:], forgotten: [], at: 5, keeping: 100)
+        let database = try DatabaseQueue(path: directory.path + "/feed.sqlite")
+        try database.write { db in try db.execute(sql: "UPDATE alert_change SET body = '{' WHERE number = 2") }
+        let batch = try spool.messages(after: FeedPosition(), most: 10, events: everything)
+        #expect(batch.messages.map(\.message.id).dropLast() == ["bay3/alert/1/1-5/raised", "bay3/feed/alert-change/2-5/unreadable", "bay3/alert/1/3-5/ended"])
+        #expect(batch.reached == FeedPosition(audit: 1, alert: 3) && batch.messages[1].message.type == "events_skipped")
+        // Who is told of no alerts misses none.
+        #expect(try spool.messages(after: FeedPosition(), most: 10, events: [.operation]).messages.map(\.message.text) == ["event 1"])
+    }
+
+    @Test func aStoreInThePlaceOfAnotherIsSeen() throws {
+        let directory = try Directory(), watch = StoreWatch(), path = directory.path + "/audit.sqlite"
+        try AuditStore(directory: directory.path).append([AuditEvent(.start, "event 1")])
+        let open = try watch.opening(path) { () throws(StateError) in try AuditStore(directory: directory.path, mayMake: false) }
+        #expect(watch.replaced == nil)
+        for end in ["", "-wal", "-shm"] { try? FileManager.default.moveItem(atPath: path + end, toPath: directory.path + "/aside" + end) }
+        // Only gone: it may be about to come back.
+        #expect(watch.replaced == nil)
+        let other = try watch.opening(path) { () throws(StateError) in try AuditStore(directory: directory.path) }
+        #expect(watch.replaced == path)
+        withExtendedLifetime((open, other)) {}
     }
 }
 

@@ -138,7 +138,8 @@ let package = Package(
             name: "ExportTests",
             dependencies: [
                 "Export", "Baseline", "Evidence", "Detection", "Policy", "Allowlist", "Frames", .product(name: "Crypto", package: "swift-crypto"),
-                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Logging", package: "swift-log"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "GRDB", package: "GRDB.swift"),
             ],
             swiftSettings: swift),
         .testTarget(

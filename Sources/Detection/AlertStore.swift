@@ -159,17 +159,19 @@ public final class AlertStore: Sendable {
 
     /// What has become of alerts, without their stories: for whoever looks again and again.
     ///
-    /// - Parameter since: those that had something from then on.
-    public func summaries(since: Date) throws(HistoryError) -> [AlertSummary] {
-        try summaries("last >= ?", Self.stored(since))
+    /// - Parameters:
+    ///   - since: those that had something from then on.
+    ///   - after: and those of higher numbers, whatever the clock said.
+    public func summaries(since: Date, after: Int64) throws(HistoryError) -> [AlertSummary] {
+        try summaries("last >= ? OR id > ?", [Self.stored(since), after])
     }
 
-    public func summary(_ id: Int64) throws(HistoryError) -> AlertSummary? { try summaries("id = ?", id).first }
+    public func summary(_ id: Int64) throws(HistoryError) -> AlertSummary? { try summaries("id = ?", [id]).first }
 
-    private func summaries(_ condition: String, _ value: Int64) throws(HistoryError) -> [AlertSummary] {
+    private func summaries(_ condition: String, _ values: StatementArguments) throws(HistoryError) -> [AlertSummary] {
         try reading { db in
             let rows = try Row.fetchCursor(
-                db, sql: "SELECT id, kind, severity, last, ended, acknowledged_at FROM alert WHERE \(condition) ORDER BY id", arguments: [value])
+                db, sql: "SELECT id, kind, severity, last, ended, acknowledged_at FROM alert WHERE \(condition) ORDER BY id", arguments: values)
             var found: [AlertSummary] = []
             while let row = try rows.next() {
                 found.append(

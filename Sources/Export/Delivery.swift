@@ -76,7 +76,7 @@ private struct DeliveryRun {
                 try begin()
                 break
             } catch {
-                delivery.spool.report("state directory", error)
+                delivery.spool.report("\(delivery.name): state directory", error)
                 try? await Task.sleep(for: .seconds(1))
             }
         }
@@ -84,12 +84,12 @@ private struct DeliveryRun {
             var wait = Self.pause
             do {
                 if try await step() { wait = .zero }
-                delivery.spool.report("state directory", nil)
+                delivery.spool.report("\(delivery.name): state directory", nil)
             } catch let failure as DeliveryFailure {
                 if Task.isCancelled { break }
                 wait = await fail(failure)
             } catch let error as StateError {
-                delivery.spool.report("state directory", error)
+                delivery.spool.report("\(delivery.name): state directory", error)
                 wait = .seconds(1)
             } catch { break }
             tell()

@@ -44,7 +44,8 @@ public struct FeedMessage: Sendable {
     ///   - change: its number among all changes of alerts.
     ///   - time: microseconds since 1970, when it was noticed.
     init(_ alert: Alert, _ step: AlertStep, change: Int64, time: Int64, bridge: String, host: String) {
-        id = "\(bridge)/alert/\(alert.id)/\(change)/\(step.rawValue)"
+        // Numbers begin again where stores do: with the time they are of one change only.
+        id = "\(bridge)/alert/\(alert.id)/\(change)-\(time)/\(step.rawValue)"
         (self.time, category, type, text) = (time, .alert, alert.kind.rawValue, alert.story)
         // That it is over is no second alarm.
         severity = step == .raised || step == .changed ? alert.severity : .info
@@ -58,6 +59,15 @@ public struct FeedMessage: Sendable {
         (self.time, category, type, severity) = (time, .feed, "events_skipped", .medium)
         text = "\(count) event\(count == 1 ? " was" : "s were") not sent to \(destination): more waited than are kept"
         content = .skipped(count)
+        (self.bridge, self.host) = (bridge, host)
+    }
+
+    /// A change of an alert that the feed's memory cannot give any more.
+    init(unreadable change: Int64, time: Int64, bridge: String, host: String) {
+        id = "\(bridge)/feed/alert-change/\(change)-\(time)/unreadable"
+        (self.time, category, type, severity) = (time, .feed, "events_skipped", .medium)
+        text = "a change of an alert was not sent: number \(change) in the feed's memory cannot be read"
+        content = .skipped(1)
         (self.bridge, self.host) = (bridge, host)
     }
 

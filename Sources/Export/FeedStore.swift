@@ -45,7 +45,8 @@ struct AlertNotice: Sendable {
     /// Microseconds since 1970.
     var time: Int64
     var step: AlertStep
-    var alert: Alert
+    /// nil: it is not as this program writes them.
+    var alert: Alert?
 }
 
 final class FeedStore: Sendable {
@@ -151,12 +152,10 @@ final class FeedStore: Sendable {
                 db, sql: "SELECT number, time, step, body FROM alert_change WHERE number > ? ORDER BY number LIMIT ?", arguments: [number, most])
             var all: [AlertNotice] = []
             while let row = try rows.next() {
-                guard let step = AlertStep(rawValue: row[2]), let alert = try? JSONDecoder().decode(Alert.self, from: Data((row[3] as String).utf8)) else {
-                    throw StateError(
-                        text: "reading the memory of the feed \(path): a change is not as this program writes them\n"
-                            + "  → move the file away: the feed begins anew")
-                }
-                all.append(AlertNotice(number: row[0], time: row[1], step: step, alert: alert))
+                // One that is damaged must not keep back those behind it.
+                let step = AlertStep(rawValue: row[2])
+                let alert = step == nil ? nil : try? JSONDecoder().decode(Alert.self, from: Data((row[3] as String).utf8))
+                all.append(AlertNotice(number: row[0], time: row[1], step: step ?? .changed, alert: alert))
             }
             return all
         }

@@ -18,6 +18,7 @@ actor FlowExporter: FeedService {
     private let collector: FlowCollector
     private let directory: String
     private let ledger: FlowLedger
+    private let watch: StoreWatch
     private let group: any EventLoopGroup
     private let board: FeedBoard
     private let log: Logger
@@ -26,8 +27,7 @@ actor FlowExporter: FeedService {
     private var status: DestinationStatus
     private var history: HistoryStore?
     private var session: FlowSession?
-    /// Days before this one are forgotten.
-    private var forgotten: Int32?
+    private var forgetting = FlowForgetting()
     private var downSince: ContinuousClock.Instant?
 
     /// Conversations of one reading, one sending and one writing.
@@ -39,11 +39,11 @@ actor FlowExporter: FeedService {
     ///   - now: the time, for days and messages.
     init(
         _ collector: FlowCollector, directory: String, ledger: FlowLedger, group: any EventLoopGroup, board: FeedBoard, log: Logger,
-        askBridge: @escaping @Sendable () -> String?, now: @escaping @Sendable () -> Date = { Date() }
+        askBridge: @escaping @Sendable () -> String?, watch: StoreWatch = StoreWatch(), now: @escaping @Sendable () -> Date = { Date() }
     ) {
         name = collector.name
         (self.collector, self.directory, self.ledger, self.group, self.board, self.log) = (collector, directory, ledger, group, board, log)
-        (self.askBridge, self.now) = (askBridge, now)
+        (self.askBridge, self.watch, self.now) = (askBridge, watch, now)
         status = DestinationStatus(name: collector.name, kind: "ipfix", destination: collector.to.written)
     }
 
@@ -69,20 +69,26 @@ actor FlowExporter: FeedService {
         let store = try openHistory()
         let identity = try store?.identity() ?? 0
         let known = try ledger.collector(collector.name)
+        // All of it or nothing: where it did not come to the end it begins once more.
+        let isMarking = store != nil && !collector.beginsAtStart && (known == nil || known?.history == FlowLedger.isMarking)
         // A history that was begun anew counts from 0, whatever was told of the one before.
-        let id = if let known, known.history == identity { known.id } else { try ledger.begin(collector.name, history: identity) }
+        let id = if let known, known.history == identity { known.id } else {
+            try ledger.begin(collector.name, history: isMarking ? FlowLedger.isMarking : identity)
+        }
         guard let store else { return 0 }
-        let isMarking = known == nil && !collector.beginsAtStart
-        if forgotten != first {
+        if forgetting.isDue(before: first, at: .now) {
             try ledger.forget(before: first)
-            forgotten = first
+            forgetting.done = first
         }
         var sent = 0, after: Int64 = 0, isFirst = true
         var enforced: Bool?, isAsked = false
         while true {
             try Task.checkCancellation()
             let (days, last) = try store.standing(from: first, after: after, most: Self.piece)
-            guard let last else { return sent }
+            guard let last else {
+                if isMarking { try ledger.endMarking(id, history: identity) }
+                return sent
+            }
             let told = try ledger.told(id, after + 1...last)
             after = last
             var news: [(FlowLedger.Place, FlowCounts)] = [], growths: [FlowGrowth] = []
@@ -109,8 +115,9 @@ actor FlowExporter: FeedService {
 
     private func openHistory() throws(StateError) -> HistoryStore? {
         if let history { return history }
-        guard FileManager.default.fileExists(atPath: "\(directory)/history.sqlite") else { return nil }
-        let opened = try HistoryStore(directory: directory, mayMake: false)
+        let path = "\(directory)/history.sqlite"
+        guard FileManager.default.fileExists(atPath: path) else { return nil }
+        let opened = try watch.opening(path) { () throws(StateError) in try HistoryStore(directory: directory, mayMake: false) }
         history = opened
         return opened
     }
@@ -159,6 +166,29 @@ actor FlowExporter: FeedService {
         }
         (status.isUp, status.problem) = (false, failure)
         board.set(status)
+    }
+}
+
+/// When what was told of days before is forgotten: a clock that is two days ahead for a moment must not take today's away.
+struct FlowForgetting {
+    /// Days before this one are forgotten.
+    var done: Int32?
+    private var waiting: (day: Int32, since: ContinuousClock.Instant)?
+
+    /// A day must have stood for so long.
+    static let patience = Duration.seconds(3600)
+
+    /// - Parameter first: the first day that is looked at now.
+    mutating func isDue(before first: Int32, at now: ContinuousClock.Instant) -> Bool {
+        if done == first {
+            waiting = nil
+            return false
+        }
+        guard let waiting, waiting.day == first else {
+            waiting = (first, now)
+            return false
+        }
+        return now - waiting.since >= Self.patience
     }
 }
 

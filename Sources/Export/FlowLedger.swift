@@ -36,6 +36,9 @@ public final class FlowLedger: Sendable {
         }
     }
 
+    /// In place of a history's identity: what there is is being marked as told, and not all of it is.
+    static let isMarking: Int64 = -1
+
     /// It has been told nothing of this history yet.
     ///
     /// - Returns: its number.
@@ -48,6 +51,11 @@ public final class FlowLedger: Sendable {
             try db.execute(sql: "DELETE FROM told WHERE collector = ?", arguments: [id])
             return id
         }
+    }
+
+    /// All that there was is marked: from now on it is told what comes.
+    func endMarking(_ collector: Int64, history: Int64) throws(StateError) {
+        try file.write { db in try db.execute(sql: "UPDATE collector SET history = ? WHERE id = ?", arguments: [history, collector]) }
     }
 
     /// What it was told of these conversations.

@@ -21,6 +21,7 @@ final class Spool: Sendable {
     let bridge: String
     let host: String
     private let log: Logger
+    private let watch: StoreWatch
     private let stores = Mutex(Stores())
     private let told: Mutex<[Int64: ToldAlert]>
     /// Changes of alerts that are kept for all destinations.
@@ -32,11 +33,13 @@ final class Spool: Sendable {
         var alerts: AlertStore?
         /// What was said of each; nil: all is well.
         var problems: [String: String] = [:]
+        /// Changes that were said not to be readable.
+        var unreadable: Set<Int64> = []
     }
 
-    init(directory: String, bridge: String, host: String, keeping: Int64, log: Logger) throws(StateError) {
-        (self.directory, self.bridge, self.host, self.keeping, self.log) = (directory, bridge, host, keeping, log)
-        store = try FeedStore(directory: directory)
+    init(directory: String, bridge: String, host: String, keeping: Int64, log: Logger, watch: StoreWatch = StoreWatch()) throws(StateError) {
+        (self.directory, self.bridge, self.host, self.keeping, self.log, self.watch) = (directory, bridge, host, keeping, log, watch)
+        store = try watch.opening(directory + "/feed.sqlite") { () throws(StateError) in try FeedStore(directory: directory) }
         told = Mutex(try store.told())
     }
 
@@ -45,7 +48,7 @@ final class Spool: Sendable {
     private func audit() throws(StateError) -> AuditStore? {
         if let open = stores.withLock({ $0.audit }) { return open }
         guard FileManager.default.fileExists(atPath: directory + "/audit.sqlite") else { return nil }
-        let opened = try AuditStore(directory: directory, mayMake: false)
+        let opened = try watch.opening(directory + "/audit.sqlite") { () throws(StateError) in try AuditStore(directory: directory, mayMake: false) }
         stores.withLock { $0.audit = opened }
         return opened
     }
@@ -53,7 +56,7 @@ final class Spool: Sendable {
     private func alerts() throws(StateError) -> AlertStore? {
         if let open = stores.withLock({ $0.alerts }) { return open }
         guard FileManager.default.fileExists(atPath: directory + "/alerts.sqlite") else { return nil }
-        let opened = try AlertStore(directory: directory, mayMake: false)
+        let opened = try watch.opening(directory + "/alerts.sqlite") { () throws(StateError) in try AlertStore(directory: directory, mayMake: false) }
         stores.withLock { $0.alerts = opened }
         return opened
     }
@@ -73,15 +76,25 @@ final class Spool: Sendable {
     /// Looks what has become of alerts since the last time, and writes it down.
     func noticeAlerts(at now: Int64 = FeedMessage.microseconds(Date())) throws(StateError) {
         guard let alerts = try alerts() else { return }
-        let known = told.withLock { $0 }
-        let window = Self.window(known)
-        var summaries = try alerts.summaries(since: window)
+        let remembered = told.withLock { $0 }
+        // Numbers only rise: where the last one is gone, they have begun again, and what is remembered is of others.
+        let isOther = if let last = remembered.keys.max() { try alerts.lastID() < last } else { false }
+        let known = isOther ? [:] : remembered
+        let highest = known.keys.max() ?? 0
+        let window = Self.window(known, now: now)
+        var summaries = try alerts.summaries(since: window, after: highest)
+        let found = Set(summaries.map(\.id))
         // One that was left open by a bridge that is no more is ended later, without anything new.
-        for (id, one) in known where !one.hasEnded && one.last < window {
-            if let found = try alerts.summary(id) { summaries.append(found) }
+        for (id, one) in known where !one.hasEnded && one.last < window && !found.contains(id) {
+            if let left = try alerts.summary(id) { summaries.append(left) }
         }
         let changes = Self.changes(summaries, told: known)
-        let forgotten = known.filter { $0.value.hasEnded && $0.value.last < window }.map(\.key)
+        let changed = Set(changes.map(\.id))
+        let fresh = Dictionary(uniqueKeysWithValues: summaries.filter { changed.contains($0.id) }.map { ($0.id, ToldAlert($0)) })
+        // The highest stays: by it is known which are new.
+        let forgotten = isOther
+            ? remembered.keys.filter { fresh[$0] == nil }
+            : known.filter { $0.value.hasEnded && $0.value.last < window && $0.key != highest }.map(\.key)
         guard !changes.isEmpty || !forgotten.isEmpty else { return }
         var full: [(alert: Alert, step: AlertStep)] = []
         for change in changes {
@@ -90,25 +103,29 @@ final class Spool: Sendable {
             if change.step == .raised { alert.end = nil }
             full.append((alert, change.step))
         }
-        let changed = Set(changes.map(\.id))
-        let fresh = Dictionary(uniqueKeysWithValues: summaries.filter { changed.contains($0.id) }.map { ($0.id, ToldAlert($0)) })
         try store.note(full, told: fresh, forgotten: forgotten, at: now, keeping: keeping)
         told.withLock { all in
             all.merge(fresh) { $1 }
             for id in forgotten { all[id] = nil }
         }
+        if isOther { log.warning("alerts: the store is not the one that was told of before; all of it is told") }
     }
 
     /// Older alerts do not change any more: a detector takes up those of the last week after a restart.
-    static func window(_ told: [Int64: ToldAlert]) -> Date {
-        (told.values.lazy.map(\.last).max() ?? .distantPast).addingTimeInterval(-8 * 86_400)
+    ///
+    /// - Parameter now: microseconds since 1970. A clock may have been wrong when an alert was written: none is of later than now.
+    static func window(_ told: [Int64: ToldAlert], now: Int64) -> Date {
+        min(told.values.lazy.map(\.last).max() ?? .distantPast, Date(timeIntervalSince1970: Double(now) / 1e6)).addingTimeInterval(-8 * 86_400)
     }
 
     /// What others do not know yet, in order.
     static func changes(_ summaries: [AlertSummary], told: [Int64: ToldAlert]) -> [(id: Int64, step: AlertStep)] {
         var changes: [(id: Int64, step: AlertStep)] = []
+        let highest = told.keys.max() ?? 0
         for one in summaries {
             guard let before = told[one.id] else {
+                // Told and forgotten, and the clock was set back.
+                if one.id <= highest, one.hasEnded { continue }
                 changes.append((one.id, .raised))
                 if one.hasEnded { changes.append((one.id, .ended)) }
                 if one.isAcknowledged { changes.append((one.id, .acknowledged)) }
@@ -144,20 +161,31 @@ final class Spool: Sendable {
         var (record, notice) = (0, 0)
         // Each in its own order; between the two by time, as far as clocks go.
         while record + notice < most, record < records.count || notice < notices.count {
-            let message: FeedMessage?
+            var message: FeedMessage?
             if notice == notices.count || record < records.count && records[record].time <= notices[notice].time {
                 message = FeedMessage(records[record], bridge: bridge, host: host)
                 batch.reached.audit = records[record].number
                 record += 1
             } else {
                 let one = notices[notice]
-                message = FeedMessage(one.alert, one.step, change: one.number, time: one.time, bridge: bridge, host: host)
+                if let alert = one.alert {
+                    message = FeedMessage(alert, one.step, change: one.number, time: one.time, bridge: bridge, host: host)
+                } else if events.contains(.alert) {
+                    message = FeedMessage(unreadable: one.number, time: one.time, bridge: bridge, host: host)
+                    sayUnreadable(one.number)
+                }
                 batch.reached.alert = one.number
                 notice += 1
             }
-            if let message, events.contains(message.category) { batch.messages.append((message, batch.reached)) }
+            if let message, message.category == .feed || events.contains(message.category) { batch.messages.append((message, batch.reached)) }
         }
         return batch
+    }
+
+    private func sayUnreadable(_ number: Int64) {
+        let isNew = stores.withLock { $0.unreadable.insert(number).inserted }
+        guard isNew else { return }
+        log.error("alerts: change \(number) in the memory of the feed \(store.path) is not as this program writes them; it is left out, and that is told")
     }
 
     /// How many messages a destination misses that goes on at `to`.

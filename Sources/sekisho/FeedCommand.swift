@@ -19,7 +19,8 @@ struct FeedCommand: ParsableCommand {
             a destination does not take waits, over restarts too. It tells flow collectors what the history gained (IPFIX), and listens for Prometheus \
             where the file says so. SIGHUP opens files again.
 
-            Ends with exit code 1 if the file or what it names has an error.
+            Ends with exit code 1 if the file or what it names has an error, and where another store is put in the place of one that is open: start it \
+            again then, as its unit does.
             """)
     @Option(help: "State directory of the bridge.") var state: String?
     @Option(help: ArgumentHelp("Whom to tell (TOML).", valueName: "file")) var config: String
@@ -59,7 +60,8 @@ struct FeedCommand: ParsableCommand {
         log.info("telling \(Feed.destinations(of: config).map(\.name).joined(separator: ", "))")
         let ended = DispatchSemaphore(value: 0)
         let task = Task.detached {
-            await feed.run()
+            // Wakes who waits for signals below.
+            await feed.run { _ = kill(getpid(), SIGTERM) }
             ended.signal()
         }
         while true {
@@ -73,6 +75,7 @@ struct FeedCommand: ParsableCommand {
         task.cancel()
         // What is on its way has a moment; nobody waits for a destination that is stuck.
         _ = ended.wait(timeout: .now() + 10)
+        if feed.isReplaced { throw Exit.failed }
     }
 
     private func read() throws -> FeedConfig {

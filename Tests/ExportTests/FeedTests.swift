@@ -5,6 +5,7 @@ import Crypto
 import Detection
 import Evidence
 import Foundation
+import GRDB
 import Logging
 import Policy
 import Synchronization
@@ -44,6 +45,92 @@ struct AlertChangeTests {
         #expect(steps(summary(1), before: summary(1, ended: true)) == [.changed])
         #expect(steps(summary(1, acknowledged: true), before: summary(1)) == [.acknowledged])
     }
+
+    /// What was told and forgotten comes up again when the clock is set back; what is new has a higher number.
+    @Test func whatWasForgottenIsNotNew() {
+        let told = [Int64(7): ToldAlert(summary(7))]
+        let found = Spool.changes([summary(5, ended: true), summary(6), summary(8, ended: true)], told: told)
+        #expect(found.map(\.id) == [6, 8, 8] && found.map(\.step) == [.raised, .raised, .ended])
+    }
+
+    @Test func aTimeToComeDoesNotMoveTheWindow() {
+        let now = Date(timeIntervalSince1970: 1_764_000_000), week = 8 * 86_400.0
+        func window(_ last: Date) -> Date {
+            var one = ToldAlert(summary(1))
+            one.last = last
+            return Spool.window([1: one], now: FeedMessage.microseconds(now))
+        }
+        #expect(window(now.addingTimeInterval(86_400 * 4000)) == now.addingTimeInterval(-week))
+        #expect(window(now.addingTimeInterval(-60)) == now.addingTimeInterval(-60 - week))
+    }
+}
+
+struct AlertNoticeTests {
+    private let everything = Set(FeedCategory.allCases)
+
+    private func alert(_ id: Int64, at last: Date, hasEnded: Bool = true) throws -> Alert {
+        let text = """
+            {"id": \(id), "kind": "scan", "severity": "high", "confidence": 0.9, "others": [], "begin": 0, "last": 0, "frames": 1, "attempts": 1,
+             "device": {"address": "10.0.0.66", "side": "outside", "isKnown": false, "isMany": false},
+             "story": "alert \(id)", "behaviours": [], "techniques": [], "group": "g", "evidence": []}
+            """
+        var alert = try JSONDecoder().decode(Alert.self, from: Data(text.utf8))
+        (alert.begin, alert.last, alert.end) = (last, last, hasEnded ? last : nil)
+        return alert
+    }
+
+    private func ids(_ spool: Spool) throws -> [String] {
+        try spool.messages(after: FeedPosition(), most: 100, events: everything).messages.map(\.message.id)
+    }
+
+    private func notice(_ spool: Spool, _ date: Date) throws { try spool.noticeAlerts(at: FeedMessage.microseconds(date)) }
+
+    /// A machine without a battery begins in any year; that must not be the last alert that anybody hears of.
+    @Test func aClockThatWasWrongEndsNothing() throws {
+        let directory = try Directory(), store = try AlertStore(directory: directory.path), now = Date(timeIntervalSince1970: 1_764_000_000)
+        let future = now.addingTimeInterval(86_400 * 3000)
+        var spool = try directory.spool()
+        try store.write([alert(1, at: now)])
+        try notice(spool, now)
+        try store.write([alert(2, at: future)])
+        try notice(spool, future)
+        try store.write([alert(3, at: now.addingTimeInterval(60))])
+        try notice(spool, now.addingTimeInterval(60))
+        // What is remembered is enough for another process.
+        spool = try directory.spool()
+        try store.write([alert(4, at: now.addingTimeInterval(120))])
+        try notice(spool, now.addingTimeInterval(120))
+        let steps = try ids(spool).map { $0.split(separator: "/") }.map { "\($0[2]) \($0[4])" }
+        #expect(steps == (1...4).flatMap { ["\($0) raised", "\($0) ended"] })
+    }
+
+    /// It went on for weeks while others came, and then ended.
+    @Test func aLongOneIsToldOnce() throws {
+        let directory = try Directory(), store = try AlertStore(directory: directory.path), spool = try directory.spool()
+        let now = Date(timeIntervalSince1970: 1_764_000_000), later = now.addingTimeInterval(86_400 * 20)
+        try store.write([alert(1, at: now, hasEnded: false)])
+        try notice(spool, now)
+        try store.write([alert(2, at: later, hasEnded: false)])
+        try notice(spool, later)
+        try store.write([alert(1, at: later)])
+        try notice(spool, later)
+        #expect(try ids(spool).map { $0.split(separator: "/")[4] } == ["raised", "raised", "ended"])
+    }
+
+    @Test func anotherStoreIsToldAndItsIdsDiffer() throws {
+        let directory = try Directory(), now = Date(timeIntervalSince1970: 1_764_000_000)
+        try AlertStore(directory: directory.path).write([alert(1, at: now, hasEnded: false), alert(2, at: now, hasEnded: false)])
+        try notice(directory.spool(), now)
+        for name in ["", "-wal", "-shm"] { try? FileManager.default.removeItem(atPath: directory.path + "/alerts.sqlite" + name) }
+        let spool = try directory.spool(), later = now.addingTimeInterval(60)
+        try AlertStore(directory: directory.path).write([alert(1, at: later, hasEnded: false)])
+        try notice(spool, later)
+        try notice(spool, later)
+        let all = try ids(spool)
+        #expect(all.count == 3 && Set(all).count == 3 && all[2] == "bay3/alert/1/3-1764000060000000/raised")
+        // A memory that was put back counts on from the same number: the time tells the two apart.
+        #expect(try FeedMessage(alert(1, at: now), .raised, change: 3, time: 1, bridge: "bay3", host: "h").id == "bay3/alert/1/3-1/raised")
+    }
 }
 
 struct SpoolTests {
@@ -76,6 +163,43 @@ struct SpoolTests {
         try directory.spool().store.save(record, of: "siem")
         #expect(try directory.spool().store.destination("siem") == record)
         #expect(try directory.spool().store.destination("other") == nil)
+    }
+}
+
+struct DamageTests {
+    private let everything = Set(FeedCategory.allCases)
+
+    /// Why: one change that a full disk or a later version left behind must not keep back all that come after it.
+    @Test func aChangeThatCannotBeReadIsPassedByAndThatIsTold() throws {
+        let directory = try Directory(), spool = try directory.spool()
+        try AuditStore(directory: directory.path).append([AuditEvent(.start, "event 1")])
+        let text = """
+            {"id": 1, "kind": "scan", "severity": "high", "confidence": 0.9, "others": [], "begin": 0, "last": 0, "frames": 1, "attempts": 1,
+             "device": {"address": "10.0.0.66", "side": "outside", "isKnown": false, "isMany": false},
+             "story": "it scans", "behaviours": [], "techniques": [], "group": "g", "evidence": []}
+            """
+        let alert = try JSONDecoder().decode(Alert.self, from: Data(text.utf8))
+        try spool.store.note([(alert, .raised), (alert, .changed), (alert, .ended)], told: [:], forgotten: [], at: 5, keeping: 100)
+        let database = try DatabaseQueue(path: directory.path + "/feed.sqlite")
+        try database.write { db in try db.execute(sql: "UPDATE alert_change SET body = '{' WHERE number = 2") }
+        let batch = try spool.messages(after: FeedPosition(), most: 10, events: everything)
+        #expect(batch.messages.map(\.message.id).dropLast() == ["bay3/alert/1/1-5/raised", "bay3/feed/alert-change/2-5/unreadable", "bay3/alert/1/3-5/ended"])
+        #expect(batch.reached == FeedPosition(audit: 1, alert: 3) && batch.messages[1].message.type == "events_skipped")
+        // Who is told of no alerts misses none.
+        #expect(try spool.messages(after: FeedPosition(), most: 10, events: [.operation]).messages.map(\.message.text) == ["event 1"])
+    }
+
+    @Test func aStoreInThePlaceOfAnotherIsSeen() throws {
+        let directory = try Directory(), watch = StoreWatch(), path = directory.path + "/audit.sqlite"
+        try AuditStore(directory: directory.path).append([AuditEvent(.start, "event 1")])
+        let open = try watch.opening(path) { () throws(StateError) in try AuditStore(directory: directory.path, mayMake: false) }
+        #expect(watch.replaced == nil)
+        for end in ["", "-wal", "-shm"] { try? FileManager.default.moveItem(atPath: path + end, toPath: directory.path + "/aside" + end) }
+        // Only gone: it may be about to come back.
+        #expect(watch.replaced == nil)
+        let other = try watch.opening(path) { () throws(StateError) in try AuditStore(directory: directory.path) }
+        #expect(watch.replaced == path)
+        withExtendedLifetime((open, other)) {}
     }
 }
 

@@ -48,7 +48,7 @@ struct SyslogFormatTests {
     @Test func anAlertIsThisLine() throws {
         #expect(
             text(SyslogFormat(facility: 13, enterprise: 99).bytes(message(try alert("scans Gerät")), sequence: 1))
-                == "<107>1 2025-11-24T16:00:00.000001Z gate-1 sekisho - scan [meta sequenceId=\"1\"][sekisho@99 id=\"bay3/alert/4/9/raised\" bridge=\"bay3\" "
+                == "<107>1 2025-11-24T16:00:00.000001Z gate-1 sekisho - scan [meta sequenceId=\"1\"][sekisho@99 id=\"bay3/alert/4/9-1764000000000001/raised\" bridge=\"bay3\" "
                 + "category=\"alert\" severity=\"high\" alert=\"4\" step=\"raised\" kind=\"scan\" confidence=\"0.99\" address=\"10.0.0.66\" "
                 + "mac=\"02:00:00:00:00:66\" side=\"outside\" known=\"false\" begin=\"2001-01-01T00:00:00.000000Z\" last=\"2001-01-01T00:00:01.500000Z\" "
                 + "attempts=\"7\" frames=\"12\" client=\"10.0.0.66\" server=\"10.0.0.2\" service=\"tcp/445\" denied=\"true\"] \u{FEFF}scans Gerät")
@@ -92,7 +92,7 @@ struct CEFFormatTests {
     @Test func anAlertIsThisLine() throws {
         #expect(
             text(CEFFormat(version: "1.2").bytes(message(try alert("a=b|c\\d\ne")), longest: 9999))
-                == "CEF:0|Sekisho|sekisho|1.2|scan|scan|8|rt=1764000000000 externalId=bay3/alert/4/9/raised cat=alert dvchost=gate-1 cs1Label=bridge cs1=bay3 "
+                == "CEF:0|Sekisho|sekisho|1.2|scan|scan|8|rt=1764000000000 externalId=bay3/alert/4/9-1764000000000001/raised cat=alert dvchost=gate-1 cs1Label=bridge cs1=bay3 "
                 + "src=10.0.0.66 smac=02:00:00:00:00:66 dst=10.0.0.2 proto=TCP dpt=445 act=denied cnt=7 start=978307200000 end=978307201500 "
                 + #"cs2Label=step cs2=raised cn1Label=alert cn1=4 cn2Label=frames cn2=12 cfp1Label=confidence cfp1=0.99 deviceInboundInterface=outside msg=a\=b|c\\d\ne"#)
     }
@@ -128,7 +128,7 @@ struct JSONFormatTests {
     @Test func whatDoesNotFitIsLeftOutAndSaid() throws {
         for longest in [400, 600, 900, 1500, 5000] {
             let one = try object(JSONFormat.bytes(message(try alert(String(repeating: "\"é", count: 5000))), longest: longest))
-            #expect(one["shortened"] as? Bool == true && one["id"] as? String == "bay3/alert/4/9/raised")
+            #expect(one["shortened"] as? Bool == true && one["id"] as? String == "bay3/alert/4/9-1764000000000001/raised")
             #expect(JSONFormat.bytes(message(try alert(String(repeating: "\"é", count: 5000))), longest: longest).count <= longest)
         }
         #expect(try object(JSONFormat.bytes(message(try alert()), longest: 2000))["shortened"] == nil)

@@ -20,6 +20,7 @@ import pytest
 from syslog_rfc5424_parser import SyslogMessage
 
 from conftest import sh
+from feeding import samples_of
 from test_alerts import LAPTOP, POLICY, TOOL, syn
 
 needs_rsyslog = pytest.mark.skipif(not shutil.which("rsyslogd"), reason="needs rsyslogd")
@@ -615,6 +616,38 @@ def test_what_cannot_be_used_is_said(binary, sekisho, folder):
     (folder / "s").write_text("")
     done = sekisho("feed", "--config", file, "--state", folder / "s")
     assert done.returncode == 1 and str(folder / "s") in done.stderr
+
+
+def test_a_bad_memory_keeps_metrics_up(state, feed, folder):
+    """Why: a full disk is found by the metrics, if they are there then."""
+    port, lines = free_port(), folder / "lines.json"
+    memory = state.path / "feed.sqlite"
+    memory.write_bytes(b"no database of anybody's " * 400)
+    running = feed(f'[[file]]\nname = "lines"\npath = "{lines}"\nbegin = "start"\n[metrics]\nlisten = "127.0.0.1:{port}"\n', state)
+    running.wait(lambda: "tried again every second" in running.said(), "what is wrong")
+    up = "sekisho_feed_destination_up", (("destination", "lines"), ("kind", "file"))
+    running.wait(lambda: samples_of(port).get(up) == 0, "the metrics")
+    assert not lines.exists()
+    memory.unlink()
+    running.wait(lambda: lines.exists() and lines.read_text().count("\n") == 1, "the event, when there is a memory")
+    running.wait(lambda: samples_of(port).get(up) == 1, "the metrics to say so")
+    assert running.said().count("tried again every second") == 1
+    assert running.stop() == 0
+
+
+def test_another_store_in_its_place_ends_it(state, feed, folder):
+    """Why: who goes on reading a log that was moved away hears nothing any more, and says nothing of it."""
+    lines = folder / "lines.json"
+    config = f'[[file]]\nname = "lines"\npath = "{lines}"\nbegin = "start"\n'
+    running = feed(config, state)
+    running.wait(lambda: lines.exists() and lines.read_text().count("\n") == 1, "the first event")
+    store, aside = state.path / "audit.sqlite", state.path / "aside.sqlite"
+    shutil.copy(store, aside)
+    for end in ("-wal", "-shm"):
+        (state.path / f"audit.sqlite{end}").unlink(missing_ok=True)
+    aside.rename(store)
+    assert running.process.wait(20) == 1
+    assert f"{store} is another file than the one that is open" in running.said()
 
 
 # --- With a bridge -----------------------------------------------------------------------------------------------

@@ -361,7 +361,8 @@ def test_over_udp_too_nobody_is_no_collector(feed, plant):
     running.stop()
 
 
-def test_a_new_collector_begins_now(feed, plant):
+@needs_tshark
+def test_a_new_collector_begins_now(feed, plant, folder):
     """Why: a year of history at once is what nobody wants; `begin` says otherwise."""
     metrics = free_port()
     collector = TCPCollector()
@@ -369,9 +370,12 @@ def test_a_new_collector_begins_now(feed, plant):
     running = feed(plant.state, CONFIG.format(to=f"tcp://127.0.0.1:{collector.port}", metrics=metrics).replace('begin = "start"', ""))
     wait_for(lambda: "flows go to" in running.said(), "the start", running)
     plant.learn(talk(40_002, 20, server="10.1.0.9"))
-    wait_for(lambda: sent(metrics) == 2, "what is new", running)
+    wait_for(lambda: sent(metrics) >= 2 and any(collector.sessions), "what is new", running)
     running.stop()
     collector.close()
+    # Of what was there before there is nothing.
+    told = [one for number, messages in enumerate(collector.sessions) for one in dissected(folder, messages, 40_000 + number)]
+    assert sorted((one["srcaddr"], one["dstaddr"]) for one in told) == [("10.1.0.1", "10.1.0.9"), ("10.1.0.9", "10.1.0.1")]
 
 
 @pytest.mark.parametrize("text, said", [

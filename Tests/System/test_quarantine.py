@@ -199,7 +199,7 @@ def test_the_kernel_holds_to_it(sekisho, plant):
     assert {"quarantined", "isolated"} <= {one["cause"] for one in running.status()["denied"]}
 
 
-def test_the_kernel_ends_it_alone(sekisho, plant):
+def test_the_kernel_ends_it_alone(sekisho, plant, bpf_file_system):
     """Why: a tool that was cut off for an hour must not stay so because a process is gone."""
     net, begin = plant
     for host in (net.a, net.b):

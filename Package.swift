@@ -109,9 +109,9 @@ let package = Package(
         .target(name: "FabTraffic", dependencies: ["Frames", "Allowlist"], path: "Bench/FabTraffic", swiftSettings: swift),
         .executableTarget(
             name: "fab-traffic", dependencies: ["FabTraffic", "Frames"], path: "Bench/fab-traffic", swiftSettings: swift),
-        .target(name: "FabLearning", dependencies: ["Baseline", "FabTraffic", "Frames", "Allowlist"], path: "Bench/FabLearning", swiftSettings: swift),
+        .target(name: "FabLearning", dependencies: ["Baseline", "FabTraffic", "Captures", "Frames", "Allowlist"], path: "Bench/FabLearning", swiftSettings: swift),
         .executableTarget(
-            name: "learning", dependencies: ["Baseline", "FabLearning", "FabTraffic", "Captures", "Frames", "Allowlist"], path: "Bench/Learning",
+            name: "learning", dependencies: ["Baseline", "FabLearning", "FabTraffic", "Frames", "Allowlist"], path: "Bench/Learning",
             swiftSettings: swift),
         .executableTarget(
             name: "detecting", dependencies: ["Detection", "Baseline", "FabLearning", "FabTraffic", "Frames", "Allowlist"], path: "Bench/Detecting",

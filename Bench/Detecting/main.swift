@@ -5,6 +5,7 @@
 //   detecting --unattended            under the policy as it is proposed, before a person has approved what waits
 //   detecting --monitor               what is denied passes all the same
 //   detecting --stories               every alert's paragraph
+//   detecting --captures FOLDER       labelled captures: learn from all but one, watch that one
 //   detecting --flood                 100,000 denials a second for a minute
 //
 // Labels are looked at to say which alert is right, never to raise one.
@@ -42,8 +43,11 @@ func run() throws {
         case "--unattended": options.isAttended = false
         case "--monitor": options.mode = .monitor
         case "--stories": options.tellsStories = true
+        case "--captures":
+            if arguments.isEmpty { throw Failure(description: "\(name) needs a folder") }
+            return try CapturesWatched(arguments.removeFirst()).run()
         case "--flood": return Flood().run()
-        default: throw Failure(description: "usage: detecting [--tools N] [--seeds N] [--unattended] [--monitor] [--stories] [--flood]")
+        default: throw Failure(description: "usage: detecting [--tools N] [--seeds N] [--unattended] [--monitor] [--stories] [--captures FOLDER] [--flood]")
         }
     }
     for tools in options.sizes {

@@ -2,51 +2,26 @@
 
 import Allowlist
 import Baseline
-import Captures
 import FabLearning
 import Foundation
 import Frames
 
 struct LabelledCaptures {
-    private let pairs: [(capture: String, labels: String)]
+    private let captures: [LabelledCapture]
 
     init(_ folder: String) throws {
-        let names = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
-        pairs = names.filter { $0.hasSuffix(".pcap") }.compactMap { name in
-            let labels = name.replacing(".pcap", with: "_labeled.csv")
-            return names.contains(labels) ? ("\(folder)/\(name)", "\(folder)/\(labels)") : nil
-        }
-        if pairs.count < 2 { throw Failure(description: "\(folder) has no two captures NAME.pcap with NAME_labeled.csv") }
-    }
-
-    private func records(_ path: String) throws -> [TrafficRecord] {
-        let reader = try CaptureReader(path)
-        var records: [TrafficRecord] = []
-        while let frame = reader.next() {
-            var headers = FrameHeaders()
-            parseFrame(frame.bytes, wireLength: frame.wireLength, into: &headers)
-            records.append(TrafficRecord(headers, frame: frame.bytes.baseAddress!, wireLength: frame.wireLength, at: frame.time, side: nil))
-        }
-        return records
-    }
-
-    /// By packet, in order: whether it is malicious.
-    private func labels(_ path: String) throws -> [Bool] {
-        try String(contentsOfFile: path, encoding: .utf8).split(whereSeparator: \.isNewline).compactMap { line in
-            let parts = line.split(separator: ";")
-            guard parts.count == 2, Int(parts[0].trimmingCharacters(in: .whitespaces)) != nil else { return nil }
-            return parts[1].trimmingCharacters(in: .whitespaces) != "0"
-        }
+        captures = try LabelledCapture.all(in: folder)
+        if captures.count < 2 { throw Failure(description: "\(folder) has no two captures NAME.pcap with NAME_labeled.csv") }
     }
 
     func run() throws {
         var all = (malicious: 0, passed: 0, benign: 0, denied: 0)
-        for (judged, pair) in pairs.enumerated() {
+        for (judged, capture) in captures.enumerated() {
             let learner = Learner()
             var days: [LearntDay] = []
-            for (other, learnt) in pairs.enumerated() where other != judged {
+            for (other, learnt) in captures.enumerated() where other != judged {
                 // An operator who has been told of the attack has its packets forgotten; here the labels do it.
-                for (record, isMalicious) in zip(try records(learnt.capture), try labels(learnt.labels)) where !isMalicious { learner.learn(record) }
+                for (record, isMalicious) in try learnt.packets() where !isMalicious { learner.learn(record) }
                 learner.finish()
                 days += learner.drain()
             }
@@ -55,7 +30,7 @@ struct LabelledCaptures {
             let allowed = Allowed(proposal)
             var one = (malicious: 0, passed: 0, benign: 0, denied: 0)
             var denied: [String: Int] = [:]
-            for (record, isMalicious) in zip(try records(pair.capture), try labels(pair.labels)) {
+            for (record, isMalicious) in try capture.packets() {
                 let passes = allowed.passes(record)
                 if isMalicious {
                     one.malicious += 1
@@ -70,7 +45,7 @@ struct LabelledCaptures {
             }
             print(
                 """
-                \(URL(fileURLWithPath: pair.capture).lastPathComponent): \(proposal.rules.count) rules from the other captures
+                \(capture.name): \(proposal.rules.count) rules from the other captures
                   malicious frames denied  \(one.malicious - one.passed) of \(one.malicious)
                   benign frames denied     \(one.denied) of \(one.benign)  \(denied.sorted { $0.value > $1.value }.prefix(5).map { "\($0.key) \($0.value)" }.joined(separator: ", "))
                 """)

@@ -154,7 +154,7 @@ extension Detector {
         if record.cause != .none, !isDenied {
             if policy.mode != .learn || record.cause.isOfParser { return }
         }
-        if record.destination.isGroup(record.form == .ipv6 ? .ipv6 : .ipv4) {
+        if record.destination.isGroup(record.form == .ipv6 ? .ipv6 : .ipv4) || isNetworksBroadcast(record) {
             if isStranger { stranger(record) }
             return
         }
@@ -176,6 +176,11 @@ extension Detector {
         begin(key, record, isStranger: isStranger, isDenied: isDenied)
     }
 
+    /// Of a network of 256 addresses or more, by its form; whose it is, nobody says. Whoever has spoken is a device.
+    private func isNetworksBroadcast(_ record: TrafficRecord) -> Bool {
+        record.form == .ipv4 && record.ipProtocol == .udp && record.destination.low & 0xFF == 0xFF && deviceByAddress[record.destination] == nil
+    }
+
     /// One more of somebody of whom everything is said already: only counted, at whatever rate it comes.
     private mutating func flood(_ record: TrafficRecord, isStranger: Bool) -> Bool {
         let own = isRouter(record.sourceMAC) ? ActorKey(.address, address: record.source) : ActorKey(.mac, mac: record.sourceMAC)
@@ -188,7 +193,9 @@ extension Detector {
 
     private mutating func begin(_ key: ConversationKey, _ record: TrafficRecord, isStranger: Bool, isDenied: Bool) {
         let isYoung = norms.hours < Norms.hoursOfSense
-        var novelty = isStranger || !isDenied || isYoung ? .alike : norms.novelty(key)
+        var novelty = isStranger || !isDenied ? .alike : norms.novelty(key)
+        // With less than a day behind everything is new. But from equipment to equipment a policy that is enforced would have named it.
+        if isYoung, novelty != .lateral || policy.mode != .enforce { novelty = .alike }
         if novelty != .alike, key.ipProtocol == .tcp, key.service.rawValue >= 1024, hasFileTransfer(key) { novelty = .alike }
         var contact = Contact(
             key: key, serial: 0, mac: record.sourceMAC, side: record.side, first: record.first, last: record.last, novelty: novelty, isStranger: isStranger,

@@ -400,6 +400,18 @@ import Testing
         #expect(watch.kinds == [.unknownDevice])
     }
 
+    /// Why: a tool that turns to another in the first hour of a policy is an attack as it is in its second week; a network's broadcast is not.
+    @Test(arguments: [Mode.enforce, .monitor])
+    func fromToolToToolIsToldFromTheFirstHour(mode: Mode) {
+        var young = history()
+        young.hours = Array(young.hours.suffix(2))
+        let watch = Watcher(Norms(young), mode: mode)
+        watch.see(record(tool(1), tool(2), 5000, at: monday, cause: .notInPolicy, side: .inside))
+        watch.see(record(tool(3), address(10, 20, 0, 255), 138, at: monday + second, ipProtocol: .udp, cause: .notInPolicy, side: .inside))
+        watch.see(record(tool(4), host, 7777, at: monday + 2 * second, cause: .notInPolicy, side: .inside))
+        #expect(watch.kinds == (mode == .enforce ? [.lateralMovement] : []))
+    }
+
     @Test func whatScannedWhileItWasLearntIsNotKnown() {
         var made = history()
         // Scanned all of yesterday, and was denied.

@@ -71,7 +71,7 @@ extension ReportEvidence {
 
     /// A sentence about the checkpoint that is true of the whole period; nil: it is not.
     private func compensation() -> Words? {
-        guard let policy, policy.version != nil, policy.mode == .enforce, let log, log.check.isIntact, log.isEnforcedThroughout else { return nil }
+        guard let policy, policy.version != nil, policy.mode == .enforce, let log, log.check.isIntact, log.isEnforcedThroughout, learnsInPeriod == false else { return nil }
         return E187Text.compensation
     }
 

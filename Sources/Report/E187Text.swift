@@ -75,14 +75,14 @@ enum E187Text {
     static let compensation = Words(
         "compensation",
         """
-        “While a bridge ran in the period of this report, traffic between the equipment and the rest of the network passed a checkpoint in mode enforce; \
-        conversations that its policy does not list were dropped, but for the times given under failures of the checkpoint.”
+        “While a bridge ran in the period of this report, its mode was enforce: of the traffic that crossed this checkpoint, conversations that its policy does not \
+        list were dropped, but for the times given under failures of the checkpoint.”
         """,
         ja: """
-            「本書の期間中、ブリッジの稼働時において、装置とネットワークのその他の部分との間の通信は enforce モードのチェックポイントを経由し、ポリシーに記載のない通信は破棄された。\
+            「本書の期間中、ブリッジの稼働時のモードは enforce であり、本チェックポイントを通過しようとした通信のうち、ポリシーに記載のないものは破棄された。\
             ただし、チェックポイントの障害として記載した時間を除く。」
             """,
-        zh: "「於本文件所載期間，橋接器執行時，設備與網路其他部分之間的通訊均經過 enforce 模式的檢查點；政策未列之通訊均予丟棄，惟檢查點失效所載時間除外。」")
+        zh: "「於本文件所載期間，橋接器執行時均為 enforce 模式；行經本檢查點的通訊中，政策未列者均予丟棄，惟檢查點失效所載時間除外。」")
 }
 
 extension E187Requirement {
@@ -108,11 +108,14 @@ extension E187Requirement {
             id: "E187.00-RQ-00003-00", clause: "8.2",
             subject: Words(
                 "transmission", "Protected variants of the web, file transfer and terminal services that the equipment offers", ja: "装置が提供するウェブ・ファイル転送・端末サービスの保護された方式",
-                zh: "設備所提供之網頁、檔案傳輸與終端服務的受保護方式"),
+                zh: "設備所提供之網頁、檔案傳輸與終端機服務的受保護方式"),
             shows: Words(
-                "transmission_shows", "Which of the usual ports, with and without protection, were really used, by whom, and under which rule; and that others were blocked where the mode is enforce.",
-                ja: "保護の有無それぞれの標準ポートのうち実際に使われたもの、その当事者、該当ルール。enforce モードではそれ以外が遮断されたこと。",
-                zh: "常用之受保護與未受保護連接埠中實際使用者、通訊雙方與對應規則；於 enforce 模式下其餘均遭阻擋。"),
+                "transmission_shows", """
+                Which of the usual ports, with and without protection, were used or tried (“Answered” says how many got an answer), by whom, and under which rule; and that \
+                others were blocked where the mode is enforce.
+                """,
+                ja: "保護の有無それぞれの標準ポートのうち使用または試行されたもの（『応答あり』は応答のあった数）、その当事者、該当ルール。enforce モードではそれ以外が遮断されたこと。",
+                zh: "常用之受保護與未受保護連接埠中曾使用或嘗試者（「有回應」為獲回應之數）、通訊雙方與對應規則；於 enforce 模式下其餘均遭阻擋。"),
             lacks: Words(
                 "transmission_lacks", "What the equipment supports, which services it offers but nobody used, and whether what is said on a protected variant's port is protected.",
                 ja: "装置が対応している方式、提供しているものの使われなかったサービス、保護された方式のポート上の通信が実際に保護されているか。",
@@ -129,7 +132,7 @@ extension E187Requirement {
             lacks: Words(
                 "network_configuration_lacks", "Ports that listen and were never asked, loopback, networks inside the equipment. The document itself, and how to change the configuration, remain the supplier's.",
                 ja: "待ち受けていても接続されなかったポート、ループバック、装置内部のネットワーク。文書そのものと構成の変更方法はサプライヤーが用意するものです。",
-                zh: "監聽中但從未被連線的連接埠、loopback、設備內部網路。文件本身與組態變更方式仍由供應商提供。"), need: .traffic,
+                zh: "監聽中但從未被連線的連接埠、本機回送（loopback）、設備內部網路。文件本身與組態變更方式仍由供應商提供。"), need: .traffic,
             evidence: ["matrix", "declared", "unused", "owners"]),
         E187Requirement(
             id: "E187.00-RQ-00005-00", clause: "9.2",

@@ -19,8 +19,9 @@ extension ReportEvidence {
 
     /// Who talked to whom, for what, since when, by which rule.
     func matrix(_ observed: [Observed]) -> Section {
-        let isOfDevice = addresses != nil
-        let ends = isOfDevice
+        // Of several addresses it must be said which of them talked.
+        let isOfHost = addresses.map { $0.count == 1 && $0[0].isHost } ?? false
+        let ends = isOfHost
             ? [Column(Label.peer, .long), Column(Label.direction)] : [Column(Label.client, .long), Column(Label.server, .long)]
         let columns = ends + [
             Column(Label.service), Column(Label.first), Column(Label.last), Column(Label.connections, .number), Column(Label.rule, .long), Column(Label.purpose, .long),
@@ -28,7 +29,7 @@ extension ReportEvidence {
         ]
         let rows = observed.map { one -> [Cell] in
             let end: [Cell]
-            if let isOutgoing = one.isOutgoing {
+            if isOfHost, let isOutgoing = one.isOutgoing {
                 let (name, address) = isOutgoing ? (one.server, one.serverAddress) : (one.client, one.clientAddress)
                 end = [Self.named(name, address), .words(isOutgoing ? Label.outgoing : Label.incoming)]
             } else {
@@ -50,6 +51,7 @@ extension ReportEvidence {
     private static func rule(_ one: Observed) -> Cell {
         switch one.declared {
         case .rule(let rule): .text(rule.id)
+        case .learning: .words(SectionText.byLearning)
         case .fileTransfer: .words(SectionText.byFTP)
         case .notAllowed: .words(SectionText.byNone)
         case .rejected: .words(SectionText.byRejection)
@@ -60,16 +62,19 @@ extension ReportEvidence {
     /// What is declared against what was observed.
     func declaredAgainstObserved(_ observed: [Observed]) -> Section {
         guard let use else { return Section("declared", SectionText.declared, [.note(policy == nil ? Phrase.noPolicy : Phrase.noTraffic)]) }
+        let unused = ownUnused
+        let learning = observed.count { if case .learning = $0.declared { true } else { false } }
         let facts = [
-            Fact(Label.total, .numbers(observed.count)), Fact(Label.allowed, .numbers(use.allowed)), Fact(Label.notAllowed, .numbers(use.stopped.count)),
-            Fact(Label.rejectedCount, .numbers(use.rejected.count)), Fact(Label.unusedRules, .numbers(use.unused.count { $0.isWhole })),
-            Fact(Label.partlyUnusedRules, .numbers(use.unused.count { !$0.isWhole })),
+            Fact(Label.total, .numbers(observed.count)), Fact(Label.allowed, .numbers(use.allowed - learning)), Fact(Label.notAllowed, .numbers(use.stopped.count)),
+            Fact(Label.rejectedCount, .numbers(use.rejected.count)), Fact(SectionText.byLearning, .numbers(learning)),
+            Fact(Label.unusedRules, .numbers(unused.count { $0.isWhole })), Fact(Label.partlyUnusedRules, .numbers(unused.count { !$0.isWhole })),
         ]
         let rows = observed.compactMap { one -> [Cell]? in
             let decision: Cell
             switch one.declared {
             case .notAllowed: decision = .none
             case .rejected: decision = .words(SectionText.byRejection)
+            case .learning: decision = .words(SectionText.byLearning)
             case .rule, .fileTransfer, .unknown: return nil
             }
             return [
@@ -89,16 +94,18 @@ extension ReportEvidence {
                             Column(Label.client, .long), Column(Label.server, .long), Column(Label.service), Column(Label.first), Column(Label.last),
                             Column(Label.connections, .number), Column(Label.denied, .number), Column(Label.answered), Column(Label.lookAt, .long), Column(Label.decision),
                         ], rows, empty: SectionText.allDeclared)),
+                .paragraph(SectionText.etherTypesMeaning),
+                .table(
+                    Table(
+                        "ethertypes", [Column(SectionText.etherType), Column(Label.frames, .number)],
+                        use.stoppedTypes.map { [.code(EtherTypeNames.name($0.type)), .number($0.frames)] }, empty: SectionText.noEtherTypes)),
             ])
     }
 
     /// What the policy permits and nobody has used.
     func unusedPermissions() -> Section {
-        guard let use else { return Section("unused", SectionText.unused, [.note(policy == nil ? Phrase.noPolicy : Phrase.noTraffic)]) }
-        // Of a device its own rules only.
-        let own = policy?.document.rules.filter(isOwn).map(\.id)
-        let ids = Set(own ?? [])
-        let rows = use.unused.filter { ids.contains($0.rule) }.map { one -> [Cell] in
+        guard periodUse != nil else { return Section("unused", SectionText.unused, [.note(policy == nil ? Phrase.noPolicy : Phrase.noTraffic)]) }
+        let rows = ownUnused.map { one -> [Cell] in
             [
                 .text(one.rule), .words(one.isWhole ? SectionText.wholeRule : SectionText.partOfRule), .some(one.from), .some(one.to), .some(one.services),
                 .some(one.vlans.map(String.init)),
@@ -116,6 +123,13 @@ extension ReportEvidence {
                             Column(Label.notUsedService, .long), Column(Label.notUsedVLAN),
                         ], rows, empty: SectionText.noneUnused)),
             ])
+    }
+
+    /// What nobody used, of a device its own rules only. Those that stand for a device's learning are no permissions that somebody wrote.
+    private var ownUnused: [PolicyUse.Unused] {
+        let own = policy?.document.rules.filter { isOwn($0) && !$0.isLearning }.map(\.id)
+        let ids = Set(own ?? [])
+        return periodUse?.unused.filter { ids.contains($0.rule) } ?? []
     }
 
     /// Whether a rule is about the device, if there is one.
@@ -139,7 +153,7 @@ extension ReportEvidence {
         return Section(
             "clear_text", SectionText.clearText,
             [
-                .paragraph(SectionText.clearTextMeaning), .note(SectionText.clearTextLimit),
+                .paragraph(SectionText.clearTextMeaning), .paragraph(Phrase.cutDays), .note(SectionText.clearTextLimit),
                 .table(
                     Table(
                         "services",
@@ -189,7 +203,7 @@ extension ReportEvidence {
         return Section(
             "denials", SectionText.denials,
             [
-                .paragraph(SectionText.denialsMeaning), .facts(facts), .days(Label.denied, days.map { (day: $0.day, count: $0.denied) }),
+                .paragraph(SectionText.denialsMeaning), .paragraph(Phrase.cutDays), .facts(facts), .days(Label.denied, days.map { (day: $0.day, count: $0.denied) }),
                 .table(
                     Table(
                         "days",
@@ -300,7 +314,7 @@ extension ReportEvidence {
                             Column(Label.rules, .number),
                             Column(Label.who, .long), Column(Label.why, .long), Column(Label.change, .long), Column(Label.key),
                         ], rows, empty: SectionText.noVersions)),
-                .paragraph(SectionText.refusals),
+                .paragraph(SectionText.refusals), .facts([Fact(Label.refusals, .number(log.refusalCount))]),
                 .table(Table("refusals", [Column(Label.when), Column(Label.type), Column(Label.who, .long), Column(Label.what, .long)], refused)),
             ])
     }

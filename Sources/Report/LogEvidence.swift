@@ -41,8 +41,9 @@ public struct LogEvidence: Sendable {
     let modes: [(mode: String, seconds: Double)]
     /// quarantine, release, isolate.
     let orders: [AuditRecord]
-    /// policy_refused, signature_refused, access_refused.
+    /// policy_refused, signature_refused, access_refused: the first of them, and how many there are.
     let refusals: [AuditRecord]
+    let refusalCount: UInt64
     /// Starts, and how many of them found that no stop had been written.
     let starts: UInt64
     let startsWithoutStop: UInt64
@@ -71,13 +72,13 @@ public struct LogEvidence: Sendable {
         counts = reading.counts.values.sorted { ($0.category, $0.type) < ($1.category, $1.type) }
         failures = reading.failures.values.filter { $0.times > 0 }.sorted { $0.state < $1.state }
         modes = reading.modes.map { (mode: $0.key, seconds: $0.value) }.sorted { $0.mode < $1.mode }
-        (orders, refusals) = (reading.orders, Array(reading.refusals.prefix(Self.mostRefusals)))
+        (orders, refusals, refusalCount) = (reading.orders, reading.refusals, reading.refusalCount)
         (starts, startsWithoutStop) = (reading.starts, reading.startsWithoutStop)
     }
 
-    /// Also while no worker judged; where the log does not say what became of frames then, it cannot be told.
+    /// Also while no worker judged; where the log does not say what became of frames then, or is not all that happened, it cannot be told.
     var isEnforcedThroughout: Bool {
-        !modes.isEmpty && modes.allSatisfy { $0.mode == "enforce" } && failures.allSatisfy { !$0.actions.isEmpty && !$0.actions.contains("open") }
+        !counts.contains { [AuditType.eventsLost.rawValue, AuditType.logDamaged.rawValue].contains($0.type) } && !modes.isEmpty && modes.allSatisfy { $0.mode == "enforce" } && failures.allSatisfy { !$0.actions.isEmpty && !$0.actions.contains("open") }
     }
 
     /// Goes through the events in order. Times are microseconds since 1970, as the log has them.
@@ -90,11 +91,19 @@ public struct LogEvidence: Sendable {
         var modes: [String: Double] = [:]
         var orders: [AuditRecord] = []
         var refusals: [AuditRecord] = []
+        var refusalCount: UInt64 = 0
         var starts: UInt64 = 0
         var startsWithoutStop: UInt64 = 0
         private var runsSince: Int64?
         private var last: Int64 = 0
-        private var openSince: [String: Int64] = [:]
+        private var openSince: [String: (time: Int64, action: String?)] = [:]
+        /// The bridge has made way for one whose start has not come yet.
+        private var hasMadeWay = false
+        /// Between the last word of a bridge and a start that found no stop: the stop of one that made way may come yet.
+        private var gap: (from: Int64, to: Int64, mode: String)?
+
+        /// A stop that comes later after a start than this (microseconds) is not that of a bridge that made way for it.
+        private static let longestHandover: Int64 = 60_000_000
 
         init(begin: Int64, end: Int64) { (self.begin, self.end) = (begin, end) }
 
@@ -102,22 +111,37 @@ public struct LogEvidence: Sendable {
             let time = record.time, isInPeriod = time >= begin
             switch AuditType(rawValue: record.type) {
             case .start:
-                // A bridge that takes over starts before the other stops: its start ends nothing that is worth a word.
-                if runsSince != nil {
-                    count(until: last)
-                    if isInPeriod { startsWithoutStop += 1 }
+                // Of a bridge that takes over and the one that makes way, either may write first.
+                gap = nil
+                if let since = runsSince {
+                    if hasMadeWay {
+                        count(until: time)
+                    } else {
+                        count(until: last)
+                        if let mode { gap = (max(last, since), time, mode) }
+                        if isInPeriod { startsWithoutStop += 1 }
+                    }
                 }
+                hasMadeWay = false
                 if isInPeriod { starts += 1 }
                 mode = record.fields["mode"] ?? mode
                 runsSince = time
             case .stop:
                 if record.fields["reason"]?.hasPrefix("made way") == true {
-                    if isInPeriod, startsWithoutStop > 0 { startsWithoutStop -= 1 }
+                    if let gap, time - gap.to <= Self.longestHandover {
+                        // The start that came before was no end of anything.
+                        add(gap.mode, from: gap.from, to: gap.to)
+                        if gap.to >= begin, startsWithoutStop > 0 { startsWithoutStop -= 1 }
+                    } else {
+                        hasMadeWay = true
+                    }
                 } else {
                     count(until: time)
                     closeFailures(at: time)
                     runsSince = nil
+                    hasMadeWay = false
                 }
+                gap = nil
             case .policyApplied, .modeChanged, .ruleExpired, .ruleReturned:
                 if let new = record.fields["mode"], new != mode {
                     count(until: time)
@@ -126,19 +150,27 @@ public struct LogEvidence: Sendable {
                 }
             case .failureEntered:
                 let state = record.fields["state"] ?? ""
-                if isInPeriod { note(state, record, times: record.fields["times"].flatMap { UInt64($0) } ?? 1) }
-                openSince[state] = time
+                if isInPeriod {
+                    carry(state)
+                    note(state, record, times: record.fields["times"].flatMap { UInt64($0) } ?? 1)
+                }
+                openSince[state] = (time, record.fields["action"])
             case .failureLeft:
                 let state = record.fields["state"] ?? ""
                 let lasted = record.fields["lasted"].flatMap { Double($0.split(separator: " ").first ?? "") }.flatMap { $0.isFinite ? $0 / 1000 : nil } ?? 0
                 if isInPeriod {
+                    carry(state)
                     // Those that nobody saw begin.
                     note(state, record, times: openSince[state] == nil ? record.fields["times"].flatMap { UInt64($0) } ?? 1 : 0)
                     failures[state]?.seconds += max(0, min(lasted, Double(time - begin) / 1e6))
                 }
                 openSince[state] = nil
             case .quarantine, .release, .isolate: if isInPeriod { orders.append(record) }
-            case .policyRefused, .signatureRefused, .accessRefused: if isInPeriod { refusals.append(record) }
+            case .policyRefused, .signatureRefused, .accessRefused:
+                if isInPeriod {
+                    refusalCount += 1
+                    if refusals.count < LogEvidence.mostRefusals { refusals.append(record) }
+                }
             default: break
             }
             last = max(last, time)
@@ -151,9 +183,20 @@ public struct LogEvidence: Sendable {
 
         mutating func finish() {
             // The log has no stop: the bridge runs, or was killed and nobody has written since.
-            count(until: end)
-            for state in openSince.keys { failures[state]?.isOpen = true }
+            count(until: hasMadeWay ? last : end)
+            let open = openSince.keys
             closeFailures(at: end)
+            for state in open { failures[state]?.isOpen = true }
+        }
+
+        /// A failure that was there when the period began belongs to it.
+        private mutating func carry(_ state: String) {
+            guard let since = openSince[state], since.time < begin else { return }
+            let moment = UInt64(microseconds: begin)
+            var failure = failures[state] ?? Failure(state: state, first: moment, last: moment)
+            failure.times &+= 1
+            if let action = since.action { failure.actions.insert(action) }
+            failures[state] = failure
         }
 
         private mutating func note(_ state: String, _ record: AuditRecord, times: UInt64) {
@@ -166,12 +209,19 @@ public struct LogEvidence: Sendable {
         }
 
         private mutating func closeFailures(at time: Int64) {
-            for (state, since) in openSince { failures[state]?.seconds += max(0, Double(time - max(since, begin)) / 1e6) }
+            for (state, since) in openSince {
+                if time > begin { carry(state) }
+                failures[state]?.seconds += max(0, Double(time - max(since.time, begin)) / 1e6)
+            }
             openSince = [:]
         }
 
         private mutating func count(until time: Int64) {
             guard let since = runsSince, let mode else { return }
+            add(mode, from: since, to: time)
+        }
+
+        private mutating func add(_ mode: String, from since: Int64, to time: Int64) {
             let seconds = Double(min(time, end) - max(since, begin)) / 1e6
             if seconds > 0 { modes[mode, default: 0] += seconds }
         }

@@ -9,6 +9,8 @@ import Policy
 /// What the policy says of a recorded conversation.
 enum Declared: Sendable {
     case rule(PolicyDocument.Rule)
+    /// No rule allows it: it passes because one of its ends learns.
+    case learning
     /// A data connection of an FTP session that a rule allows.
     case fileTransfer
     case notAllowed
@@ -56,7 +58,7 @@ extension ReportEvidence {
             let declared: Declared
             if let use {
                 if let id = use.rules[place], let rule = rules[id] {
-                    declared = .rule(rule)
+                    declared = rule.isLearning ? .learning : .rule(rule)
                 } else {
                     declared = rejected.contains(place) ? .rejected : stopped.contains(place) ? .notAllowed : .fileTransfer
                 }

@@ -8,9 +8,13 @@ enum Phrase {
     static let no = Words("no", "no", ja: "いいえ", zh: "否")
     static let contents = Words("contents", "Contents", ja: "目次", zh: "目錄")
     static let footer = Words(
-        "footer", "Made by Sekisho from its own records. Everything in it can be produced again with the same command while the records are kept.",
-        ja: "本書は Sekisho が自身の記録から作成したものです。記録が保存されている間は、同じコマンドで再作成できます。",
-        zh: "本文件由 Sekisho 依其自身紀錄產生。只要紀錄仍保留，即可用相同指令重新產生。")
+        "footer",
+        """
+        Made by Sekisho from its own records. Everything in it can be produced again with the same command and the period of the first page, while the records \
+        are kept and nothing in them is forgotten.
+        """,
+        ja: "本書は Sekisho が自身の記録から作成したものです。記録が保存され削除されていない間は、同じコマンドと表紙の期間を指定すれば再作成できます。",
+        zh: "本文件由 Sekisho 依其自身紀錄產生。只要紀錄仍保留且未經刪除，以相同指令並指定首頁所載期間即可重新產生。")
 
     static let standingShown = Words("shown", "shown", ja: "提示あり", zh: "已呈現")
     static let standingPartly = Words("in_part", "shown in part", ja: "一部提示", zh: "部分呈現")
@@ -101,7 +105,10 @@ enum Label {
     static let from = Words("from", "From", ja: "開始", zh: "起")
     static let to = Words("to", "To", ja: "終了", zh: "迄")
     static let observedHours = Words("observed_hours", "Hours with recorded traffic", ja: "通信が記録された時間数", zh: "有通訊紀錄的小時數")
-    static let sources = Words("sources", "Recorded from", ja: "記録元", zh: "紀錄來源")
+    static let sources = Words("sources", "Recorded from (frames)", ja: "記録元（フレーム数）", zh: "紀錄來源（訊框數）")
+    static let noRoom = Words("no_room", "Frames without room", ja: "容量不足で未記録のフレーム数", zh: "因容量不足未記錄的訊框數")
+    static let forgotten = Words("forgotten", "Removals by a person", ja: "担当者による記録の除外件数", zh: "人員排除紀錄的次數")
+    static let refusals = Words("refusals", "Refusals", ja: "拒否件数", zh: "拒絕次數")
     static let policy = Words("policy", "Policy", ja: "ポリシー", zh: "政策")
     static let policyVersion = Words("policy_version", "Policy version", ja: "ポリシーのバージョン", zh: "政策版本")
     static let policyFile = Words("policy_file", "Policy file", ja: "ポリシーファイル", zh: "政策檔案")
@@ -111,7 +118,7 @@ enum Label {
     static let rules = Words("rules", "Rules", ja: "ルール数", zh: "規則數")
     static let auditHead = Words("audit_head", "Audit log head", ja: "監査ログの末尾ハッシュ", zh: "稽核日誌末端雜湊")
     static let auditEvents = Words("audit_events", "Audit log events", ja: "監査ログの件数", zh: "稽核日誌事件數")
-    static let auditIntact = Words("audit_intact", "Audit log intact", ja: "監査ログの完全性", zh: "稽核日誌完整")
+    static let auditIntact = Words("audit_intact", "Audit log intact", ja: "監査ログに改変なし", zh: "稽核日誌完整")
     static let created = Words("created", "Made", ja: "作成日時", zh: "產生時間")
     static let program = Words("sekisho_version", "Sekisho version", ja: "Sekisho バージョン", zh: "Sekisho 版本")
     static let edition = Words("edition", "Standard", ja: "規格", zh: "標準")
@@ -135,7 +142,7 @@ enum Label {
     static let purpose = Words("purpose", "Purpose", ja: "目的", zh: "用途")
     static let owner = Words("owner", "Owner", ja: "責任者", zh: "負責人")
     static let lookAt = Words("review", "To look at", ja: "要確認", zh: "待檢視")
-    static let decision = Words("decision", "Decided", ja: "判断", zh: "裁定")
+    static let decision = Words("decision", "Decided", ja: "判断", zh: "決定")
     static let conversations = Words("conversations", "Conversations", ja: "通信の種類数", zh: "通訊種類數")
     static let notUsed = Words("not_used", "Not used of it", ja: "使われていない部分", zh: "未使用的部分")
     static let notUsedFrom = Words("not_used_from", "Clients without use", ja: "未使用のクライアント", zh: "未使用的用戶端")

@@ -10,6 +10,11 @@ extension ReportEvidence {
         facts.append(Fact(Label.device, request.device.map { .text($0) } ?? .words(CoverText.allDevices)))
         facts.append(Fact(Label.from, .time(period.lowerBound)))
         facts.append(Fact(Label.to, .time(period.upperBound)))
+        let sources = (whole?.sources ?? []).map { "\($0.kind) \($0.name) (\($0.frames))" }
+        facts.append(Fact(Label.sources, .some(sources, most: 4)))
+        facts.append(Fact(Label.observedHours, history.map { .numbers($0.hours.count) } ?? .none))
+        facts.append(Fact(Label.noRoom, whole.map { .number($0.sources.reduce(0) { $0 &+ $1.overflow }) } ?? .none))
+        facts.append(Fact(Label.forgotten, whole.map { .numbers($0.decisions.count { $0.verdict == .forget }) } ?? .none))
         facts.append(Fact(Label.policy, .maybe(policy?.document.name)))
         facts.append(Fact(Label.policyVersion, policy.map { $0.version.map { .number($0.number) } ?? .words(CoverText.given) } ?? .none))
         facts.append(Fact(Label.sha256, .maybe(code: policy?.sha256)))
@@ -31,6 +36,7 @@ extension ReportEvidence {
         if policyProblem != nil { notes.append(Phrase.policyUnreadable) } else if policy == nil { notes.append(Phrase.noPolicy) }
         if let policy, policy.version == nil { notes.append(Phrase.policyGiven) }
         if let policy, policy.mode != .enforce { notes.append(Phrase.notEnforcing) }
+        if learnsInPeriod == true { notes.append(CoverageText.someLearn) }
         if !hasTraffic { notes.append(Phrase.noTraffic) }
         return notes.map { .note($0) }
     }

@@ -62,6 +62,8 @@ public struct ReportEvidence: Sendable {
     public let use: PolicyUse?
     /// What the policy makes of all that is known of the device.
     public let wholeUse: PolicyUse?
+    /// What the policy makes of the period, with the conversations of all devices: what another device uses is used.
+    public let periodUse: PolicyUse?
     /// Nanoseconds since 1970.
     public let period: Range<UInt64>
     /// The device's addresses; nil: all are meant.
@@ -130,13 +132,20 @@ public struct ReportEvidence: Sendable {
                 do throws(TableError) {
                     let use = try PolicyUse(part, review, used.document, now: now)
                     self.use = use
+                    if addresses == nil {
+                        periodUse = use
+                    } else {
+                        let known = request.to == nil ? all : all.during([0..<end])
+                        let everyPart = request.from == nil && request.to == nil ? known : known.during([period])
+                        periodUse = try PolicyUse(everyPart, Review(everyPart, within: all), used.document, now: now)
+                    }
                     wholeUse = request.from == nil && request.to == nil ? use : try PolicyUse(own, Review(own, within: all), used.document, now: now)
                 } catch { throw StateError(text: "compiling the policy \(used.file): \(Self.reason(error))") }
             } else {
-                (use, wholeUse) = (nil, nil)
+                (use, wholeUse, periodUse) = (nil, nil, nil)
             }
         } else {
-            (history, review, use, wholeUse) = (nil, nil, nil, nil)
+            (history, review, use, wholeUse, periodUse) = (nil, nil, nil, nil, nil)
         }
         let since = Date(timeIntervalSince1970: Double(start) / 1e9), until = Date(timeIntervalSince1970: Double(end) / 1e9)
         alerts = every?.filter { $0.last >= since && $0.begin < until }
@@ -185,5 +194,20 @@ public struct ReportEvidence: Sendable {
 
     /// Whether traffic of the period is known.
     var hasTraffic: Bool { history.map { !$0.conversations.isEmpty } ?? false }
+
+    /// Whether any device learnt, under this policy or another of the period; nil: the text of one cannot be read.
+    var learnsInPeriod: Bool? {
+        func learns(_ document: PolicyDocument) -> Bool { document.devices.contains(where: \.isLearning) }
+        guard let policy, let log, policy.version != nil else { return policy.map { learns($0.document) } }
+        if learns(policy.document) { return true }
+        var known: Set<String> = [policy.sha256]
+        for version in log.versionsInPeriod where known.insert(version.sha256).inserted {
+            guard let text = try? log.store.text(of: version.sha256), let document = PolicyReader.read(text, now: version.time / 1_000_000).document
+            else { return nil }
+            if learns(document) { return true }
+        }
+        return false
+    }
+
     var names: PolicyNames? { policy.map { PolicyNames($0.document) } }
 }

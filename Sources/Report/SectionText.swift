@@ -9,26 +9,35 @@ enum SectionText {
     static let matrixMeaning = Words(
         "matrix_meaning",
         """
-        Who opened conversations to whom, by which service, as recorded at this checkpoint. A port that listens and was never asked, traffic inside \
-        the equipment, on its loopback or on a network that does not cross the checkpoint does not appear.
+        Who opened conversations to whom, by which service, as recorded by this checkpoint or learnt from captures (see “Recorded from”). A port that \
+        listens and was never asked, traffic inside the equipment, on its loopback or on a network that does not cross the checkpoint does not appear.
         """,
         ja: """
-            このチェックポイントで記録された、接続元・接続先・サービスの一覧です。待ち受けていても接続されなかったポート、装置内部の通信、ループバック、\
+            本チェックポイントで記録、またはキャプチャから学習した（『記録元』参照）、接続元・接続先・サービスの一覧です。待ち受けていても接続されなかったポート、装置内部の通信、ループバック、\
             チェックポイントを通過しないネットワークの通信は現れません。
             """,
-        zh: "此檢查點所記錄之連線發起端、對端與服務。雖在監聽但從未被連線的連接埠、設備內部通訊、loopback，以及未經過檢查點之網路的通訊不會出現。")
+        zh: "由本檢查點記錄或自擷取檔學習（見「紀錄來源」）之連線發起端、對端與服務。雖在監聽但從未被連線的連接埠、設備內部通訊、本機回送（loopback），以及未經過檢查點之網路的通訊不會出現。")
     static let byFTP = Words("ftp_data", "with its FTP session", ja: "FTP セッションに付随", zh: "隨 FTP 工作階段")
+    static let byLearning = Words("learning", "passes while a device learns", ja: "機器の学習中のため通過", zh: "設備學習中故放行")
     static let byNone = Words("not_allowed", "no rule allows it", ja: "許可ルールなし", zh: "無規則允許")
     static let byRejection = Words("rejected", "rejected by a person", ja: "担当者が却下", zh: "人員已駁回")
 
     static let declared = Words("declared", "Declared against observed", ja: "宣言と観測の差異", zh: "宣告與觀察之差異")
     static let declaredMeaning = Words(
         "declared_meaning",
-        "Conversations that were observed and that the policy does not allow. In mode enforce they did not pass while the policy was as it is now; otherwise they did.",
-        ja: "観測されたものの、ポリシーで許可されていない通信です。enforce モードで現在のポリシーが適用されていた間は通過していません。それ以外では通過しています。",
-        zh: "已觀察到但政策未允許的通訊。在 enforce 模式下且政策與現行相同時並未放行；其他情況則已放行。")
+        "Conversations that were observed and that the policy does not allow. In mode enforce they did not pass while the policy was as it is now; at other times they may have passed.",
+        ja: "観測されたものの、ポリシーで許可されていない通信です。enforce モードで現在のポリシーが適用されていた間は通過していません。それ以外の時間には通過した可能性があります。",
+        zh: "已觀察到但政策未允許的通訊。在 enforce 模式下且政策與現行相同時並未放行；其他時間可能已放行。")
     static let allDeclared = Words(
-        "all_declared", "Everything that was observed is allowed by a rule.", ja: "観測されたすべての通信がルールで許可されています。", zh: "所有觀察到的通訊均有規則允許。")
+        "all_declared", "Every recorded conversation is allowed by a rule.", ja: "記録されたすべての通信がルールで許可されています。", zh: "所有已記錄的通訊均有規則允許。")
+    static let etherType = Words("ethertype", "EtherType", ja: "EtherType", zh: "EtherType")
+    static let etherTypesMeaning = Words(
+        "ethertypes_meaning",
+        "EtherTypes other than IP that were recorded and that the policy does not let pass. They are counted of all that was recorded, not of the period or the device alone.",
+        ja: "記録されたものの、ポリシーで通過が認められていない IP 以外の EtherType です。期間や対象機器では区切らず、記録全体で計上します。",
+        zh: "已記錄但政策未放行之 IP 以外的 EtherType。係就全部紀錄計數，不依期間或設備區分。")
+    static let noEtherTypes = Words(
+        "no_ethertypes", "Every recorded EtherType is let pass by the policy.", ja: "記録された EtherType はすべてポリシーで通過が認められています。", zh: "所有已記錄的 EtherType 政策均放行。")
 
     static let unused = Words("unused", "Permissions nobody used", ja: "使われていない許可", zh: "未使用的許可")
     static let unusedMeaning = Words(
@@ -43,9 +52,12 @@ enum SectionText {
     static let clearText = Words("clear_text", "Services with and without protected variants", ja: "平文サービスと保護されたサービス", zh: "明文服務與受保護服務")
     static let clearTextMeaning = Words(
         "clear_text_meaning",
-        "Which of the usual ports for web, file transfer, file sharing and remote terminals were really used in the period, and between whom.",
-        ja: "ウェブ、ファイル転送、ファイル共有、遠隔端末の標準的なポートのうち、期間中に実際に使われたものと、その当事者です。",
-        zh: "網頁、檔案傳輸、檔案分享與遠端終端常用連接埠中，此期間實際使用者及其通訊雙方。")
+        """
+        Which of the usual ports for web, file transfer, file sharing and remote terminals were used or tried in the period, and between whom; “Answered” says how \
+        many got an answer.
+        """,
+        ja: "ウェブ、ファイル転送、ファイル共有、リモート端末の標準的なポートのうち、期間中に使用または試行されたもの（『応答あり』は応答のあった数）と、その当事者です。",
+        zh: "網頁、檔案傳輸、檔案分享與遠端終端機常用連接埠中，此期間曾使用或嘗試者（「有回應」為獲回應之數）及其通訊雙方。")
     static let clearTextLimit = Words(
         "clear_text_limit",
         """
@@ -201,7 +213,7 @@ enum ReviewText {
         case .newDevice: return words("a new device", "新しい機器", "新設備")
         case .risky: return words("remote control or file sharing", "遠隔操作またはファイル共有", "遠端操控或檔案分享")
         case .seenOnce: return words("seen on one day only", "一日だけ観測", "僅於一日出現")
-        case .guessed: return words("which side serves is a guess", "どちらがサーバーかは推定", "服務端為推測")
+        case .guessed: return words("which side serves is a guess", "どちらがサーバーかは推定", "伺服器端為推測")
         case .broadcast: return words("sent to everyone, now and then", "まれな同報", "偶發之廣播")
         case .portRange: return words("one of many ports", "多数のポートの一つ", "眾多連接埠之一")
         }

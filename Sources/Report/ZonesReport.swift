@@ -28,7 +28,7 @@ struct StandardRow: Sendable {
 extension ReportEvidence {
     public func zones() throws(StateError) -> ReportDocument {
         let policy = try neededPolicy()
-        let facts = ZoneFacts(policy, log: log, hasTraffic: hasTraffic)
+        let facts = ZoneFacts(policy, log: log, hasTraffic: hasTraffic, learns: learnsInPeriod)
         let sections = [
             Section("scope", ZonesText.scope, beginsPage: true, warnings() + [.paragraph(ZonesText.reading), .paragraph(ZonesText.levels)]),
             zoneTable(policy.document), conduits(policy.document),
@@ -138,15 +138,19 @@ struct ZoneFacts {
     let policy: UsedPolicy
     let log: LogEvidence?
     let hasTraffic: Bool
+    /// See `ReportEvidence.learnsInPeriod`.
+    let learns: Bool?
 
-    init(_ policy: UsedPolicy, log: LogEvidence?, hasTraffic: Bool) { (self.policy, self.log, self.hasTraffic) = (policy, log, hasTraffic) }
+    init(_ policy: UsedPolicy, log: LogEvidence?, hasTraffic: Bool, learns: Bool?) {
+        (self.policy, self.log, self.hasTraffic, self.learns) = (policy, log, hasTraffic, learns)
+    }
 
     /// In use, in force at the end, and all the time before as far as the log goes.
     private var isEnforcing: Bool { policy.mode == .enforce }
     /// By a log that is what was written.
     private var isInUse: Bool { policy.version != nil && hasLog }
-    private var isEnforcedThroughout: Bool { isEnforcing && isInUse && (log?.isEnforcedThroughout ?? false) }
-    private var hasLearners: Bool { policy.document.devices.contains(where: \.isLearning) }
+    private var isEnforcedThroughout: Bool { isEnforcing && isInUse && (log?.isEnforcedThroughout ?? false) && learns != nil }
+    private var hasLearners: Bool { learns == true }
     /// Every cause there is.
     private var failsClosed: Bool { policy.document.failing.actions.isClosed && !policy.document.failing.fullPasses }
     private var hasLog: Bool { log.map { $0.check.isIntact && $0.check.events > 0 } ?? false }

@@ -70,6 +70,15 @@ import Testing
         #expect(throws: StateError.self) { try Plant.evidence(directory, device: "nobody") }
         let network = try #require(try Plant.evidence(directory, device: "10.3.0.0/24").e187().table("matrix", of: "matrix"))
         #expect(network.rows.count == 4)
+        // Of several addresses each row says which.
+        let group = try Plant.evidence(directory, device: "tools").e187()
+        #expect(group.table("matrix", of: "matrix")?.column("server").contains(.text("scanner-1 (10.3.1.21)")) == true)
+        // What another device uses is used.
+        let own = try Plant.evidence(directory, device: "mes").e187()
+        let unused = try #require(own.table("unused", of: "unused"))
+        #expect(unused.column("rule") == [.text("host-link"), .text("visits"), .text("never")])
+        #expect(unused.column("not_used") == [.words(SectionText.partOfRule), .words(SectionText.partOfRule), .words(SectionText.wholeRule)])
+        #expect(own.fact("unused_rules", of: "declared") == .number(1) && own.fact("partly_unused_rules", of: "declared") == .number(2))
     }
 
     // MARK: - Times
@@ -88,6 +97,67 @@ import Testing
         let half = try Plant.evidence(directory, to: 4 + 1.0 / 86_400).e187()
         #expect(half.table("failures", of: "operation")?.column("seconds") == [.seconds(1)])
         #expect(half.table("failures", of: "operation")?.column("goes_on") == [.flag(true)])
+    }
+
+    @Test func aFailureThatIsThereWhenThePeriodBeginsBelongsToIt() throws {
+        let directory = StateDirectory()
+        let store = try AuditStore(directory: directory.path)
+        try Plant.writeLog(to: store)
+        try store.append([AuditEvent(.failureEntered, "x", fields: ["state": "worker_dead", "action": "open", "times": "1"], time: Plant.micro(day: 8))])
+        let open = try Plant.evidence(directory, from: 9)
+        let rows = try #require(open.e187().table("failures", of: "operation"))
+        #expect(rows.column("goes_on") == [.flag(true)] && rows.column("seconds") == [.seconds(86_400)] && rows.column("times") == [.number(1)])
+        #expect(rows.column("first_seen") == [.time(UInt64(Plant.micro(day: 9)) * 1000)])
+        #expect(standings(try open.zones(), "requirements", of: "iec_62443")["SR 5.2 RE(1)"] == "in_part")
+        #expect(open.e187().section("rq-00001")?.notes.contains("compensation") == false)
+        // It ends within the period.
+        try store.append([AuditEvent(.failureLeft, "x", fields: ["state": "worker_dead", "lasted": "129600000.0 ms"], time: Plant.micro(day: 9.5))])
+        let left = try Plant.evidence(directory, from: 9)
+        let ended = try #require(left.e187().table("failures", of: "operation"))
+        #expect(ended.column("goes_on") == [.flag(false)] && ended.column("seconds") == [.seconds(43_200)] && ended.column("times") == [.number(1)])
+        #expect(standings(try left.zones(), "requirements", of: "iec_62443")["SR 5.2 RE(1)"] == "in_part")
+    }
+
+    /// What a log that is not whole cannot say.
+    @Test(arguments: [AuditType.eventsLost, .logDamaged]) func eventsThatAreMissingLeaveDoubt(_ type: AuditType) throws {
+        let directory = StateDirectory()
+        let store = try AuditStore(directory: directory.path)
+        try Plant.writeLog(to: store)
+        try store.append([AuditEvent(type, "x", time: Plant.micro(day: 8))])
+        #expect(try Plant.evidence(directory, from: 7).log?.isEnforcedThroughout == false)
+        #expect(try Plant.evidence(directory, from: 9).log?.isEnforcedThroughout == true)
+    }
+
+    @Test func aHandoverFalsifiesNoTime() throws {
+        func start(_ day: Double) -> AuditEvent { AuditEvent(.start, "x", fields: ["mode": "enforce"], time: Plant.micro(day: day)) }
+        func stop(_ day: Double) -> AuditEvent { AuditEvent(.stop, "x", fields: ["reason": "made way for another bridge"], time: Plant.micro(day: day)) }
+        func read(_ events: [AuditEvent]) throws -> [Double] {
+            let directory = StateDirectory()
+            let store = try AuditStore(directory: directory.path)
+            try store.append(events)
+            let log = try #require(try Plant.evidence(directory).log)
+            return [log.modes.reduce(0) { $0 + $1.seconds }.rounded(), Double(log.startsWithoutStop)]
+        }
+        let second = 1.0 / 86_400
+        // Either order of stop and start, with hours of silence before.
+        #expect(try read([start(0), start(5), stop(5 + second)]) == [864_000, 0])
+        #expect(try read([start(0), stop(5), start(5 + second)]) == [864_000, 0])
+        // Nobody has taken over.
+        #expect(try read([start(0), stop(5)]) == [432_000, 0])
+        // One that was killed ran until its last word, also where a handover comes days later.
+        #expect(try read([start(0), start(5)]) == [432_000, 1])
+        #expect(try read([start(0), start(5), stop(8), start(8 + second)]) == [432_000, 1])
+    }
+
+    @Test func refusalsAreCountedBeyondThoseThatAreListed() throws {
+        let directory = StateDirectory()
+        let store = try AuditStore(directory: directory.path)
+        try Plant.writeLog(to: store)
+        try store.append((0..<10_001).map { AuditEvent(.accessRefused, "x \($0)", time: Plant.micro(day: 8) + Int64($0)) })
+        let document = try Plant.evidence(directory).e187()
+        #expect(document.fact("refusals", of: "versions") == .number(10_001))
+        let rows = try #require(document.table("refusals", of: "versions"))
+        #expect(rows.rows.count == 10_000 && rows.column("what").first == .text("x 0"))
     }
 
     @Test func thePolicyIsTheOneInUseAtTheEnd() throws {
@@ -143,6 +213,39 @@ import Testing
         #expect(try standing(try ReportEvidence(Plant.request(policy: monitor), whole: Plant.history(), store: nil, alerts: nil)) == "not_evidenced")
         let learner = Plant.policy.replacingOccurrences(of: "[devices.scanner-1]", with: "[devices.scanner-1]\nmode = \"learn\"")
         #expect(try standing(try ReportEvidence(Plant.request(policy: learner), whole: Plant.history(), store: nil, alerts: nil)) == "in_part")
+    }
+
+    @Test func whatPassesWhileADeviceLearnsIsNotDeclared() throws {
+        let learner = Plant.policy.replacingOccurrences(of: "[devices.scanner-1]", with: "[devices.scanner-1]\nmode = \"learn\"")
+        let evidence = try ReportEvidence(Plant.request(policy: learner), whole: Plant.history(), store: nil, alerts: nil)
+        let document = evidence.e187()
+        #expect(document.section("scope")?.notes.contains("some_learn") == true)
+        #expect(
+            document.table("matrix", of: "matrix")?.column("rule")
+                == [.text("host-link"), .words(SectionText.byLearning), .text("visits"), .text("logs")])
+        #expect(document.table("not_declared", of: "declared")?.column("decision") == [.words(SectionText.byLearning)])
+        #expect(document.fact("allowed", of: "declared") == .number(3) && document.fact("learning", of: "declared") == .number(1))
+        #expect(document.fact("unused_rules", of: "declared") == .number(1))
+    }
+
+    /// A policy of the period that is no longer in use counts as well.
+    @Test func aDeviceThatLearntEarlierInThePeriodCounts() throws {
+        let learner = Plant.policy.replacingOccurrences(of: "[devices.scanner-1]", with: "[devices.scanner-1]\nmode = \"learn\"")
+        let directory = StateDirectory()
+        let store = try AuditStore(directory: directory.path)
+        try Plant.writeLog(to: store, policy: learner)
+        let text = [UInt8](Plant.policy.utf8), document = PolicyReader.read(text, now: 0).document!
+        let applied = AppliedPolicy(document: document, text: text, file: "/etc/sekisho/bay3.toml", signature: nil, key: nil)
+        try store.append(
+            [PolicyChange.event(applied, version: 3, mode: "enforce", after: nil, who: "tanaka", fields: [:], time: Plant.micro(day: 8))], texts: [text])
+        func says(_ from: Double) throws -> [String] {
+            let evidence = try Plant.evidence(directory, from: from)
+            let notes = try #require(evidence.e187().section("rq-00001")).notes
+            let standing = standings(try evidence.zones(), "requirements", of: "iec_62443")["SR 5.2 RE(1)"]
+            return [evidence.learnsInPeriod.map { "\($0)" } ?? "unknown", notes.contains("compensation") ? "compensation" : "none", standing ?? ""]
+        }
+        #expect(try says(7) == ["true", "none", "in_part"])
+        #expect(try says(9) == ["false", "compensation", "shown"])
     }
 
     @Test func preventionHangsOnFacts() throws {

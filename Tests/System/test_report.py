@@ -214,6 +214,9 @@ def test_what_was_recorded_stands_in_it(sekisho, recorded):
     assert [(one["client"], one["server"], one["service"], one["connections"], one["rule"]) for one in matrix] == [
         (f"mes ({MES})", f"scanner-1 ({TOOL})", "tcp/5000", 64, "host-link"), (LAPTOP, f"scanner-1 ({TOOL})", "tcp/3389", 1, "not_allowed"),
         (f"scanner-1 ({TOOL})", LOGS, "udp/514", matrix[2]["connections"], "logs")]
+    # The cover says where it comes from.
+    assert [re.sub(r"\(\d+\)$", "(n)", one) for one in found["cover"]["sources"]] == [f"capture {recorded / 'plant.pcap'} (n)"]
+    assert found["cover"]["observed_hours"] == 65 and found["cover"]["no_room"] == 0 and found["cover"]["forgotten"] == 0
     assert matrix[0]["first_seen"] == "2023-11-20T08:00:00Z" and matrix[0]["purpose"] == "SECS/GEM" and matrix[0]["owner"] == "litho"
     assert [one["port"] for one in section(found, "clear_text")["tables"]["services"] if one["conversations"]] == ["tcp/3389"]
     assert [one["server"] for one in section(found, "declared")["tables"]["not_declared"]] == [f"scanner-1 ({TOOL})"]
@@ -238,6 +241,12 @@ def test_a_period_and_a_device(sekisho, recorded):
     own = data(sekisho, "e187", recorded / "state", *options, "--device", "mes")
     assert [(one["peer"], one["direction"]) for one in section(own, "matrix")["tables"]["matrix"]] == [(f"scanner-1 ({TOOL})", "outgoing")]
     assert own["cover"]["device"] == "mes"
+    # What another device uses of a rule is used.
+    spare = data(sekisho, "e187", recorded / "state", *options, "--device", "10.3.1.22")
+    assert [(one["rule"], one["not_used"]) for one in section(spare, "unused")["tables"]["unused"]] == [("host-link", "part")]
+    # Of several addresses it is said which of them talked.
+    group = data(sekisho, "e187", recorded / "state", *options, "--device", "tools")
+    assert {one["server"] for one in section(group, "matrix")["tables"]["matrix"]} == {f"scanner-1 ({TOOL})", LOGS}
     # Nothing happened before anything was recorded.
     empty = data(sekisho, "e187", recorded / "state", *options, "--from", "2020-01-01", "--to", "2021-01-01")
     assert section(empty, "matrix")["tables"]["matrix"] == [] and "no_traffic" in section(empty, "scope")["notes"]

@@ -78,7 +78,9 @@ public struct LogEvidence: Sendable {
 
     /// Also while no worker judged; where the log does not say what became of frames then, or is not all that happened, it cannot be told.
     var isEnforcedThroughout: Bool {
-        !counts.contains { [AuditType.eventsLost.rawValue, AuditType.logDamaged.rawValue].contains($0.type) } && !modes.isEmpty && modes.allSatisfy { $0.mode == "enforce" } && failures.allSatisfy { !$0.actions.isEmpty && !$0.actions.contains("open") }
+        let isWhole = !counts.contains { [AuditType.eventsLost.rawValue, AuditType.logDamaged.rawValue].contains($0.type) }
+        return isWhole && !modes.isEmpty && modes.allSatisfy { $0.mode == "enforce" }
+            && failures.allSatisfy { !$0.actions.isEmpty && !$0.actions.contains("open") }
     }
 
     /// Goes through the events in order. Times are microseconds since 1970, as the log has them.

@@ -25,9 +25,12 @@ enum SectionText {
     static let declared = Words("declared", "Declared against observed", ja: "宣言と観測の差異", zh: "宣告與觀察之差異")
     static let declaredMeaning = Words(
         "declared_meaning",
-        "Conversations that were observed and that the policy does not allow. In mode enforce they did not pass while the policy was as it is now; at other times they may have passed.",
-        ja: "観測されたものの、ポリシーで許可されていない通信です。enforce モードで現在のポリシーが適用されていた間は通過していません。それ以外の時間には通過した可能性があります。",
-        zh: "已觀察到但政策未允許的通訊。在 enforce 模式下且政策與現行相同時並未放行；其他時間可能已放行。")
+        """
+        Conversations that were observed and that the policy does not allow. In mode enforce they did not pass while the policy was as it is now; at other times, and \
+        while a device learns, they may have passed.
+        """,
+        ja: "観測されたものの、ポリシーで許可されていない通信です。enforce モードで現在のポリシーが適用されていた間は通過していません。それ以外の時間や機器の学習中には通過した可能性があります。",
+        zh: "已觀察到但政策未允許的通訊。在 enforce 模式下且政策與現行相同時並未放行；其他時間或設備學習期間可能已放行。")
     static let allDeclared = Words(
         "all_declared", "Every recorded conversation is allowed by a rule.", ja: "記録されたすべての通信がルールで許可されています。", zh: "所有已記錄的通訊均有規則允許。")
     static let etherType = Words("ethertype", "EtherType", ja: "EtherType", zh: "EtherType")

@@ -29,7 +29,7 @@ struct AttackTechnique: Sendable {
         case remote
         /// File transfer and file sharing.
         case files
-        /// To or from whoever there is: rules with "any".
+        /// To or from other networks than those of a plant: rules with "any", or with a public address.
         case outside
     }
 
@@ -56,7 +56,7 @@ struct AttackTechnique: Sendable {
         case limits(Ports)
         /// Forged addresses are dropped where the policy binds them.
         case binding
-        /// What is not allowed does not get through; there is no limit for what is.
+        /// What is not allowed does not get through; there is no limit for what is, so it is limited only.
         case flood
         case none(Reason)
     }
@@ -112,7 +112,7 @@ struct AttackTechnique: Sendable {
         AttackTechnique("T0831", "Manipulation of Control", [.impact], .none(.effect)),
         AttackTechnique("T0832", "Manipulation of View", [.impact], .none(.effect)),
         AttackTechnique("T0834", "Native API", [.execution], .none(.host)),
-        AttackTechnique("T0835", "Manipulate I/O Image", [.inhibitResponseFunction], .none(.content)),
+        AttackTechnique("T0835", "Manipulate I/O Image", [.inhibitResponseFunction], .none(.host)),
         AttackTechnique("T0836", "Modify Parameter", [.impairProcessControl], .none(.content)),
         AttackTechnique("T0837", "Loss of Protection", [.impact], .none(.effect)),
         AttackTechnique("T0838", "Modify Alarm Settings", [.inhibitResponseFunction], .blocks(.control), in: ["M0930", "M0807"]),
@@ -147,7 +147,7 @@ struct AttackTechnique: Sendable {
         AttackTechnique("T0872", "Indicator Removal on Host", [.evasion], .none(.host)),
         AttackTechnique("T0873", "Project File Infection", [.persistence], .none(.host)),
         AttackTechnique("T0874", "Hooking", [.execution, .privilegeEscalation], .none(.host)),
-        AttackTechnique("T0877", "I/O Image", [.collection], .none(.content)),
+        AttackTechnique("T0877", "I/O Image", [.collection], .none(.host)),
         AttackTechnique("T0878", "Alarm Suppression", [.inhibitResponseFunction], .limits(.control), in: ["M0930", "M0807", "M0814"], flow: true),
         AttackTechnique("T0879", "Damage to Property", [.impact], .none(.effect), in: ["M0807"]),
         AttackTechnique("T0880", "Loss of Safety", [.impact], .none(.effect)),
@@ -163,7 +163,7 @@ struct AttackTechnique: Sendable {
         AttackTechnique("T0890", "Exploitation for Privilege Escalation", [.privilegeEscalation], .none(.host)),
         AttackTechnique("T0891", "Hardcoded Credentials", [.lateralMovement, .persistence], .limits(.any)),
         AttackTechnique("T0892", "Change Credential", [.inhibitResponseFunction], .none(.host)),
-        AttackTechnique("T0893", "Data from Local System", [.collection], .none(.content)),
+        AttackTechnique("T0893", "Data from Local System", [.collection], .none(.host)),
         AttackTechnique("T0894", "System Binary Proxy Execution", [.evasion], .none(.host)),
         AttackTechnique("T0895", "Autorun Image", [.execution], .none(.host)),
     ]

@@ -11,7 +11,7 @@ import Policy
 extension ReportEvidence {
     public func coverage() throws(StateError) -> ReportDocument {
         let policy = try neededPolicy()
-        let facts = CoverageFacts(policy, detectsWith: log != nil || alerts != nil)
+        let facts = coverageFacts(policy)
         let seen = alertsByTechnique()
         let rows = AttackTechnique.all.map { technique -> [Cell] in
             let kinds = facts.kinds(technique)
@@ -27,7 +27,7 @@ extension ReportEvidence {
         let detected = AttackTechnique.all.count { !facts.kinds($0).isEmpty }
         let summary = words.map { Fact($0, .numbers(counts[$0.id] ?? 0)) } + [
             Fact(CoverageText.detected, .numbers(detected)),
-            Fact(CoverageText.neither, .numbers(AttackTechnique.all.count { facts.isOutOfReach($0) && facts.kinds($0).isEmpty })),
+            Fact(CoverageText.neither, .numbers(AttackTechnique.all.count { !facts.isHindered($0) && facts.kinds($0).isEmpty })),
             Fact(CoverageText.techniques, .numbers(AttackTechnique.all.count)),
         ]
         let sections = [
@@ -55,6 +55,10 @@ extension ReportEvidence {
         return ReportDocument(kind: .coverage, title: CoverageText.title, cover: cover([Fact(Label.edition, .words(CoverageText.edition))]), sections: sections)
     }
 
+    func coverageFacts(_ policy: UsedPolicy) -> CoverageFacts {
+        CoverageFacts(policy, detectsWith: log != nil || alerts != nil, now: Int64(period.upperBound / 1_000_000_000))
+    }
+
     private static func columns(_ all: [(Words, Column.Style)]) -> [Column] { all.map { Column($0.0, $0.1) } }
 
     /// Alerts of the period by technique of version 18.1.
@@ -76,11 +80,12 @@ struct CoverageFacts: Sendable {
     private let bound: Int
     private let learning: [String]
 
-    init(_ policy: UsedPolicy, detectsWith: Bool) {
+    /// - Parameter now: seconds since 1970; a rule that has expired by then opens nothing.
+    init(_ policy: UsedPolicy, detectsWith: Bool, now: Int64) {
         (self.policy, self.detectsWith) = (policy, detectsWith)
         let document = policy.document
         var open: [AttackTechnique.Ports: [String]] = [:]
-        for ports in AttackTechnique.Ports.allCases { open[ports] = document.rules.filter { ports.isOpened(by: $0) }.map(\.id) }
+        for ports in AttackTechnique.Ports.allCases { open[ports] = document.rules.filter { !$0.isExpired(at: now) && ports.isOpened(by: $0) }.map(\.id) }
         self.open = open
         bound = document.devices.count { !$0.macs.isEmpty || $0.side != nil }
         learning = document.devices.filter(\.isLearning).map(\.name)
@@ -91,13 +96,16 @@ struct CoverageFacts: Sendable {
     func prevention(_ technique: AttackTechnique) -> Words {
         switch technique.reach {
         case .none: return CoverageText.outOfReach
-        case .blocks, .flood: return isEnforcing ? CoverageText.blocked : CoverageText.notInMode
-        case .limits: return isEnforcing ? CoverageText.limited : CoverageText.notInMode
-        case .binding: return !isEnforcing ? CoverageText.notInMode : bound == 0 ? CoverageText.notBound : CoverageText.blocked
+        case .blocks: return isEnforcing ? CoverageText.blocked : CoverageText.notInMode
+        case .limits, .flood: return isEnforcing ? CoverageText.limited : CoverageText.notInMode
+        case .binding:
+            if !isEnforcing { return CoverageText.notInMode }
+            return bound == 0 ? CoverageText.notBound : bound < policy.document.devices.count ? CoverageText.limited : CoverageText.blocked
         }
     }
 
-    func isOutOfReach(_ technique: AttackTechnique) -> Bool { if case .none = technique.reach { true } else { false } }
+    /// Blocked, or limited at least.
+    func isHindered(_ technique: AttackTechnique) -> Bool { [CoverageText.blocked.id, CoverageText.limited.id].contains(prevention(technique).id) }
 
     /// Rules of the policy that let such a conversation in.
     func openRules(_ technique: AttackTechnique) -> ReportDocument.Cell {
@@ -145,17 +153,30 @@ extension AttackTechnique.Ports {
     private var numbers: Set<UInt16> {
         switch self {
         case .any, .outside: []
-        // ISO-TSAP, Modbus, IEC 104, EtherNet/IP, DNP3, BACnet, ADS, FINS, MELSEC, OPC UA, PROFINET CM.
-        case .control: [102, 502, 2222, 2404, 4840, 5006, 5007, 9600, 20_000, 34_964, 44_818, 47_808, 48_898, 48_899]
+        // ISO-TSAP, Modbus, IEC 104, EtherNet/IP, DNP3, BACnet, ADS, FINS, HSMS, MELSEC, OPC UA, PROFINET CM.
+        case .control: [102, 502, 2222, 2404, 4840, 5000, 5001, 5002, 5006, 5007, 9600, 20_000, 34_964, 44_818, 47_808, 48_898, 48_899]
         case .remote: [22, 23, 3389, 5900, 5901, 5902, 5903, 5985, 5986]
         case .files: [20, 21, 22, 69, 139, 445, 990, 2049]
         }
     }
 
+    /// Networks that do not reach beyond a plant: private ones, links, groups; and what stands for no host (DHCP has it).
+    private static let local: [AddressPrefix] = {
+        func v4(_ a: UInt64, _ b: UInt64, _ length: Int) -> AddressPrefix {
+            AddressPrefix(family: .ipv4, words: AddressWords(high: 0, low: a << 24 | b << 16), length: length)
+        }
+        func v6(_ first: UInt64, _ length: Int) -> AddressPrefix { AddressPrefix(family: .ipv6, words: AddressWords(high: first << 48, low: 0), length: length) }
+        let everybody = AddressPrefix(family: .ipv4, words: AddressWords(high: 0, low: 0xFFFF_FFFF), length: 32)
+        return [
+            v4(10, 0, 8), v4(172, 16, 12), v4(192, 168, 16), v4(169, 254, 16), v4(224, 0, 4), v4(0, 0, 32), everybody, v6(0xFC00, 7), v6(0xFE80, 10), v6(0xFF00, 8),
+            v6(0, 128),
+        ]
+    }()
+
     func isOpened(by rule: PolicyDocument.Rule) -> Bool {
         switch self {
         case .any: true
-        case .outside: (rule.clients + rule.servers).contains { $0.length == 0 }
+        case .outside: (rule.clients + rule.servers).contains { end in !Self.local.contains { $0.contains(end) } }
         case .control, .remote, .files:
             rule.services.contains { range in
                 (range.ipProtocol == .tcp || range.ipProtocol == .udp) && numbers.contains { (range.low.rawValue...range.high.rawValue).contains($0) }

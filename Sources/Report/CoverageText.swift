@@ -40,7 +40,7 @@ enum CoverageText {
     static let summary = Words("summary", "Summary", ja: "概要", zh: "摘要")
     static let techniques = Words("techniques", "Techniques in all", ja: "技術の総数", zh: "技術總數")
     static let detected = Words("detected", "With alerts that are consistent with them", ja: "該当しうるアラートがあるもの", zh: "有相符警示者")
-    static let neither = Words("neither", "Neither blocked nor detected", ja: "遮断も検知もできないもの", zh: "既未阻擋亦未偵測者")
+    static let neither = Words("neither", "Neither blocked nor limited nor detected", ja: "遮断・制限・検知のいずれもできないもの", zh: "未阻擋、未限制亦未偵測者")
 
     static let blocked = Words(
         "blocked", "blocked by our allowlist (own analysis)", ja: "許可リストで遮断（独自の分析）", zh: "由允許清單阻擋（自行分析）")
@@ -64,7 +64,7 @@ enum CoverageText {
         case .stopping: Words("on_failure_stopping", "When it has stopped", ja: "停止後の扱い", zh: "停止之後")
         }
     }
-    static let flowTableFull = Words("on_failure_flow_table_full", "When the flow table is full", ja: "フローテーブル満杯時の扱い", zh: "流量表已滿時")
+    static let flowTableFull = Words("on_failure_flow_table_full", "When the flow table is full", ja: "フローテーブル満杯時の扱い", zh: "連線流表已滿時")
     static let byRulesAlone = Words("rules_alone", "judged by the rules alone", ja: "ルールのみで判定", zh: "僅依規則判斷")
     static let alertsKept = Words("alerts_kept", "A bridge with a state directory raises alerts", ja: "状態ディレクトリ付きのブリッジがアラートを生成", zh: "具狀態目錄的橋接器會產生警示")
     static let failsOpen = Words(
@@ -82,16 +82,19 @@ enum CoverageText {
         """
         “Left open by” are rules whose services such a technique uses: through them it can still come. “MITRE lists” are, of the mitigations M0930 Network Segmentation, \
         M0807 Network Allowlists, M0937 Filter Network Traffic (mostly about layer 7, which this device does not look at), M0931 Network Intrusion Prevention and \
-        M0814 Static Network Configuration, those that version 18.1 lists for the technique.
+        M0814 Static Network Configuration, those that version 18.1 lists for the technique. Services are told by their usual ports: a rule for HSMS or another protocol \
+        on a port of its own is not named.
         """,
         ja: """
             「残る経路」は、その技術が使うサービスを許可しているルールです。これらを通じて実行される可能性が残ります。「MITRE の記載」は、緩和策 M0930 Network Segmentation、\
             M0807 Network Allowlists、M0937 Filter Network Traffic（主にレイヤー7であり本機器は見ません）、M0931 Network Intrusion Prevention、\
-            M0814 Static Network Configuration のうち、バージョン 18.1 がその技術に挙げているものです。
+            M0814 Static Network Configuration のうち、バージョン 18.1 がその技術に挙げているものです。\
+            サービスは標準的なポート番号で判別するため、独自のポートを使う HSMS などのルールは挙がりません。
             """,
         zh: """
             「仍開放之規則」為允許該技術所用服務的規則：仍可能經由其進行。「MITRE 所列」為緩解措施 M0930 Network Segmentation、M0807 Network Allowlists、\
-            M0937 Filter Network Traffic（多屬第 7 層，本裝置不檢視）、M0931 Network Intrusion Prevention 與 M0814 Static Network Configuration 中，版本 18.1 針對該技術所列者。
+            M0937 Filter Network Traffic（多屬第 7 層，本裝置不檢視）、M0931 Network Intrusion Prevention 與 M0814 Static Network Configuration 中，版本 18.1 針對該技術所列者。\
+            服務依常用連接埠判別：使用自訂連接埠的 HSMS 等規則不會列出。
             """)
     static let detection = Words("detection", "Detection", ja: "検知", zh: "偵測")
     static let detectionMeaning = Words(
@@ -109,7 +112,7 @@ enum CoverageText {
     private static let listed = Words("mitre_lists", "MITRE lists", ja: "MITRE の記載", zh: "MITRE 所列")
     private static let limit = Words("limit", "Limit, or why not", ja: "限界・理由", zh: "限制或原因")
     private static let kinds = Words("alert_kinds", "Alerts consistent with it", ja: "該当しうるアラート", zh: "可能相符的警示")
-    private static let flow = Words("mitre_detects_by_flow", "MITRE's detection looks at flows", ja: "MITRE の検知がフローを見るか", zh: "MITRE 之偵測檢視流量")
+    private static let flow = Words("mitre_detects_by_flow", "MITRE's detection looks at flows", ja: "MITRE の検知がフローを見るか", zh: "MITRE 之偵測檢視網路流（flow）")
     private static let count = Words("alerts", "Alerts", ja: "アラート数", zh: "警示數")
 
     static let preventionColumns: [(Words, ReportDocument.Column.Style)] = [
@@ -163,7 +166,7 @@ enum CoverageText {
         switch reason {
         case .host: Words("reason_host", "it happens on the host", ja: "ホスト上で行われる", zh: "發生於主機上")
         case .content: Words("reason_content", "it happens inside an allowed conversation", ja: "許可された通信の中で行われる", zh: "發生於已允許的通訊中")
-        case .elsewhere: Words("reason_elsewhere", "by media, radio, serial lines or supplies, not by this wire", ja: "媒体・無線・シリアル回線・供給網を経由し、この回線を通らない", zh: "經由媒體、無線、序列線路或供應鏈，不經此線路")
+        case .elsewhere: Words("reason_elsewhere", "by media, radio, serial lines or supplies, not by this wire", ja: "媒体・無線・シリアル回線・サプライチェーンを経由し、この回線を通らない", zh: "經由媒體、無線、序列線路或供應鏈，不經此線路")
         case .effect: Words("reason_effect", "the effect of others, no act on the wire", ja: "他の技術の結果であり、回線上の行為ではない", zh: "為其他技術的結果，並非線路上的行為")
         case .user: Words("reason_user", "a person is made to do it, through what is allowed", ja: "許可された手段を通じて人に行わせる", zh: "經由已允許的途徑誘使人員執行")
         case .absence: Words("reason_absence", "something is kept from coming: only its absence shows, and not why", ja: "通信を届かなくするもので、途絶だけが分かり原因は不明", zh: "使通訊無法到達：僅能看出中斷，無法得知原因")

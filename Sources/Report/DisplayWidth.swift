@@ -35,7 +35,11 @@ enum DisplayWidth {
             } else if of(scalar) == 2 {
                 // Between such letters a line may end anywhere, but not before what closes.
                 if isClosing(scalar) {
-                    if word.isEmpty, let last = words.last, last != " " { words[words.count - 1] = last + String(scalar) } else { word += String(scalar) }
+                    if word.isEmpty, words.last.map({ $0 != " " }) == true {
+                        words[words.count - 1].unicodeScalars.append(scalar)
+                    } else {
+                        word.unicodeScalars.append(scalar)
+                    }
                 } else {
                     words.append(word)
                     words.append(String(scalar))
@@ -47,22 +51,26 @@ enum DisplayWidth {
         }
         words.append(word)
         for word in words where !word.isEmpty {
-            var word = word
-            if used + of(word) > width, used > 0 {
+            let wide = of(word)
+            if used + wide > width, used > 0 {
                 lines.append(line)
                 (line, used) = ("", 0)
             }
             if word == " ", used == 0 { continue }
-            while of(word) > width {
-                var head = ""
-                while let first = word.unicodeScalars.first, of(head) + of(first) <= max(2, width) {
-                    head.unicodeScalars.append(first)
-                    word.unicodeScalars.removeFirst()
-                }
-                lines.append(head)
+            if wide <= width {
+                line += word
+                used += wide
+                continue
             }
-            line += word
-            used += of(word)
+            // The line is empty here, and a word may be as long as a file.
+            for scalar in word.unicodeScalars {
+                if used > 0, used + of(scalar) > max(2, width) {
+                    lines.append(line)
+                    (line, used) = ("", 0)
+                }
+                line.unicodeScalars.append(scalar)
+                used += of(scalar)
+            }
         }
         if used > 0 || lines.isEmpty { lines.append(line) }
         return lines.map { line in

@@ -30,14 +30,27 @@ extension ReportWriting {
 
     /// Nothing in a name is a mark, a link, an image or HTML.
     private static func data(_ text: String) -> String {
-        escaped(text, "\\`*_{}[]<>#|~&!@").replacingOccurrences(of: "://", with: "\\://").replacingOccurrences(of: "www.", with: "www\\.", options: .caseInsensitive)
+        let scalars = Array(text.unicodeScalars)
+        // GitHub makes links of bare addresses.
+        return escaped(scalars, "\\`*_{}[]<>#|~&!@") { place in
+            switch scalars[place] {
+            case ":": scalars[place...].starts(with: "://".unicodeScalars)
+            case ".": scalars[..<place].suffix(3).elementsEqual("www".unicodeScalars) { $0.properties.lowercaseMapping == String($1) }
+            default: false
+            }
+        }
     }
 
-    private static func escaped(_ text: String, _ marks: String) -> String {
-        text.reduce(into: "") { result, character in
-            if marks.contains(character) { result.append("\\") }
-            result.append(character)
+    private static func escaped(_ text: String, _ marks: String) -> String { escaped(Array(text.unicodeScalars), marks) { _ in false } }
+
+    /// By scalars: a sign that joins with a mark would hide it in one character, and whoever reads Markdown knows no characters.
+    private static func escaped(_ scalars: [Unicode.Scalar], _ marks: String, _ isLink: (Int) -> Bool) -> String {
+        var result = String.UnicodeScalarView()
+        for (place, scalar) in scalars.enumerated() {
+            if marks.unicodeScalars.contains(scalar) || isLink(place) { result.append("\\") }
+            result.append(scalar)
         }
+        return String(result)
     }
 
     private func cell(_ cell: ReportDocument.Cell) -> String { cell.written(language, data: Self.data, words: Self.phrase) }

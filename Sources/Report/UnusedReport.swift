@@ -24,11 +24,13 @@ extension ReportEvidence {
         let never = rules.filter { hits[$0.id]?.lastEver == nil }
         let noLonger = rules.filter { hits[$0.id]?.lastEver != nil && hits[$0.id]?.last == nil }
         let used = rules.filter { hits[$0.id]?.last != nil }.sorted { (hits[$0.id]?.last ?? 0, $0.id) < (hits[$1.id]?.last ?? 0, $1.id) }
-        let facts = [
-            Fact(Label.rules, .numbers(rules.count)), Fact(UnusedText.neverCount, .numbers(never.count)), Fact(UnusedText.noLongerCount, .numbers(noLonger.count)),
-            Fact(UnusedText.usedCount, .numbers(used.count)), Fact(UnusedText.expiredCount, .numbers(policy.document.rules.count { $0.isExpired(at: now) })),
-        ]
         let known = whole != nil
+        // Without a history nothing can be said of use.
+        func count(_ rules: [PolicyDocument.Rule]) -> Cell { known ? .numbers(rules.count) : .none }
+        let facts = [
+            Fact(Label.rules, .numbers(rules.count)), Fact(UnusedText.neverCount, count(never)), Fact(UnusedText.noLongerCount, count(noLonger)),
+            Fact(UnusedText.usedCount, count(used)), Fact(UnusedText.expiredCount, .numbers(policy.document.rules.count { $0.isExpired(at: now) })),
+        ]
         let idle = [
             Column(Label.rule, .long), Column(ZonesText.fromZone, .long), Column(ZonesText.toZone, .long), Column(Label.service, .long), Column(Label.purpose, .long),
             Column(Label.owner, .long), Column(UnusedText.since), Column(UnusedText.age, .number), Column(UnusedText.lastHit), Column(UnusedText.idle, .number),
@@ -39,7 +41,6 @@ extension ReportEvidence {
             Column(UnusedText.permissionsUsed, .number),
         ]
         func table(_ id: String, _ rules: [PolicyDocument.Rule], empty: Words) -> ReportDocument.Block {
-            // Without a history nothing can be said of use.
             known ? .table(Table(id, idle, rules.map { Array(row($0).prefix(idle.count)) }, empty: empty)) : .note(Phrase.noTraffic)
         }
         let sections = [
@@ -50,7 +51,7 @@ extension ReportEvidence {
             Section(
                 "used", UnusedText.used,
                 [
-                    .paragraph(UnusedText.usedMeaning),
+                    .paragraph(UnusedText.usedMeaning), .paragraph(Phrase.cutDays),
                     known
                         ? .table(Table("used", busy, used.map(row).map { cells in [0, 6, 8, 9, 10, 11].map { cells[$0] } }, empty: UnusedText.noneUsed))
                         : .note(Phrase.noTraffic),
@@ -87,7 +88,9 @@ extension ReportEvidence {
         var since: [String: UInt64] = [:]
         var open = Set(policy.document.rules.map(\.id))
         var texts: [String: Set<String>] = [:]
-        for version in log.versions.filter({ $0.time < Int64(period.upperBound / 1000) }).suffix(Self.mostVersions).reversed() where !open.isEmpty {
+        let versions = log.versions.filter { $0.time < Int64(period.upperBound / 1000) }
+        var isWhole = versions.count <= Self.mostVersions
+        for version in versions.suffix(Self.mostVersions).reversed() where !open.isEmpty {
             let ids: Set<String>
             if let known = texts[version.sha256] {
                 ids = known
@@ -95,13 +98,18 @@ extension ReportEvidence {
                 // A text that is gone or changed ends what is known.
                 guard let text = try? log.store.text(of: version.sha256),
                     let document = PolicyReader.read(text, now: version.time / 1_000_000).document
-                else { break }
+                else {
+                    isWhole = false
+                    break
+                }
                 ids = Set(document.rules.map(\.id))
                 texts[version.sha256] = ids
             }
             open.formIntersection(ids)
             for id in open { since[id] = UInt64(microseconds: version.time) }
         }
+        // In all that was read: of what was before nothing is known.
+        if !isWhole { for id in open { since[id] = nil } }
         return since
     }
 }

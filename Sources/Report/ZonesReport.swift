@@ -32,7 +32,7 @@ extension ReportEvidence {
         let sections = [
             Section("scope", ZonesText.scope, beginsPage: true, warnings() + [.paragraph(ZonesText.reading), .paragraph(ZonesText.levels)]),
             zoneTable(policy.document), conduits(policy.document),
-            Section("facts", CoverageText.facts, [.paragraph(CoverageText.factsMeaning), .facts(CoverageFacts(policy, detectsWith: log != nil || alerts != nil).list)]),
+            Section("facts", CoverageText.facts, [.paragraph(CoverageText.factsMeaning), .facts(coverageFacts(policy).list)]),
             Section(
                 "iec_62443", ZonesText.iec, beginsPage: true,
                 [.paragraph(ZonesText.iecMeaning), .table(Table("requirements", StandardRow.columns, facts.iec.map(\.cells)))]),
@@ -97,7 +97,8 @@ extension ReportEvidence {
 
     private func conduits(_ document: PolicyDocument) -> Section {
         let hits = hits()
-        let rows = document.rules.filter { !$0.isLearning }.map { rule -> [Cell] in
+        let now = Int64(period.upperBound / 1_000_000_000)
+        let rows = document.rules.filter { !$0.isLearning && !$0.isExpired(at: now) }.map { rule -> [Cell] in
             let hit = hits[rule.id]
             return [
                 .text(rule.id), .some(rule.from), .some(rule.to), .some(rule.service), .maybe(rule.purpose), .maybe(rule.owner),
@@ -115,7 +116,7 @@ extension ReportEvidence {
         return Section(
             "conduits", ZonesText.conduits, beginsPage: true,
             [
-                .paragraph(ZonesText.conduitsMeaning), .facts(outside),
+                .paragraph(ZonesText.conduitsMeaning), .paragraph(Phrase.cutDays), .facts(outside),
                 .table(
                     Table(
                         "conduits",
@@ -154,6 +155,8 @@ struct ZoneFacts {
     /// Every cause there is.
     private var failsClosed: Bool { policy.document.failing.actions.isClosed && !policy.document.failing.fullPasses }
     private var hasLog: Bool { log.map { $0.check.isIntact && $0.check.events > 0 } ?? false }
+    /// Why it has none.
+    private var withoutLog: Words { log.map { $0.check.isIntact } ?? true ? Phrase.noLog : Phrase.logDamaged }
 
     var iec: [StandardRow] {
         typealias T = ZonesText
@@ -165,30 +168,31 @@ struct ZoneFacts {
             StandardRow(id: "SR 5.1 RE(2)", subject: T.independence, standing: .notEvidenced, shows: nil, lacks: T.independenceLacks),
             StandardRow(id: "SR 5.1 RE(3)", subject: T.criticalNetworks, standing: .notEvidenced, shows: nil, lacks: T.criticalNetworksLacks),
             StandardRow(
-                id: "SR 5.2", subject: T.boundary, standing: isEnforcing && isInUse && hasLog && hasTraffic ? .shown : hasTraffic || hasLog ? .partly : .notEvidenced,
-                shows: T.boundaryShows, lacks: isEnforcing ? T.boundaryLacks : T.notInMode),
+                id: "SR 5.2", subject: T.boundary, standing: isEnforcedThroughout && hasTraffic ? .shown : hasTraffic || hasLog ? .partly : .notEvidenced,
+                shows: hasTraffic || hasLog ? T.boundaryShows : nil, lacks: isEnforcing ? T.boundaryLacks : T.notInMode),
             StandardRow(
                 id: "SR 5.2 RE(1)", subject: T.denyByDefault,
                 standing: !isEnforcing ? .notEvidenced : hasLearners || !isEnforcedThroughout ? .partly : .shown, shows: isEnforcing ? T.denyByDefaultShows : nil,
                 lacks: !isEnforcing ? T.notInMode : hasLearners ? CoverageText.someLearn : isEnforcedThroughout ? nil : T.notThroughout),
             StandardRow(id: "SR 5.2 RE(2)", subject: T.island, standing: .partly, shows: T.islandShows, lacks: T.islandLacks),
             StandardRow(
-                id: "SR 5.2 RE(3)", subject: T.failClose, standing: failsClosed && isEnforcing ? isInUse ? .shown : .partly : .notEvidenced,
+                id: "SR 5.2 RE(3)", subject: T.failClose, standing: failsClosed && isEnforcing ? .partly : .notEvidenced,
                 shows: failsClosed && isEnforcing ? T.failCloseShows : nil, lacks: failsClosed ? isEnforcing ? T.failCloseLacks : T.notInMode : T.failsOtherwise),
             StandardRow(
                 id: "SR 5.3", subject: T.personToPerson, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.personToPersonShows : nil,
                 lacks: isEnforcing ? T.personToPersonLacks : T.notInMode),
             StandardRow(
-                id: "SR 6.1", subject: T.logAccess, standing: hasLog ? .shown : .notEvidenced, shows: hasLog ? T.logAccessShows : nil, lacks: hasLog ? T.ownLogOnly : Phrase.noLog),
+                id: "SR 6.1", subject: T.logAccess, standing: hasLog ? .shown : .notEvidenced, shows: hasLog ? T.logAccessShows : nil, lacks: hasLog ? T.ownLogOnly : withoutLog),
             StandardRow(
-                id: "SR 6.2", subject: T.monitoring, standing: hasLog ? .partly : .notEvidenced, shows: hasLog ? T.monitoringShows : nil, lacks: hasLog ? T.monitoringLacks : Phrase.noLog),
+                id: "SR 6.2", subject: T.monitoring, standing: hasLog ? .partly : .notEvidenced, shows: hasLog ? T.monitoringShows : nil, lacks: hasLog ? T.monitoringLacks : withoutLog),
             StandardRow(
                 id: "SR 7.1 RE(1)", subject: T.load, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.loadShows : nil,
                 lacks: isEnforcing ? T.loadLacks : T.notInMode),
             StandardRow(
                 id: "SR 7.1 RE(2)", subject: T.effectOnOthers, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.loadShows : nil,
                 lacks: isEnforcing ? T.effectOnOthersLacks : T.notInMode),
-            StandardRow(id: "SR 7.6", subject: T.settings, standing: isInUse ? .shown : .partly, shows: T.settingsShows, lacks: T.settingsLacks),
+            StandardRow(
+                id: "SR 7.6 RE(1)", subject: T.settings, standing: isInUse ? .shown : .notEvidenced, shows: isInUse ? T.settingsShows : nil, lacks: T.settingsLacks),
             StandardRow(id: "SR 7.7", subject: T.leastFunction, standing: hasTraffic ? .partly : .notEvidenced, shows: hasTraffic ? T.leastFunctionShows : nil,
                 lacks: hasTraffic ? T.leastFunctionLacks : Phrase.noTraffic),
             StandardRow(id: "SR 7.8", subject: T.inventory, standing: hasTraffic ? .partly : .notEvidenced, shows: hasTraffic ? T.inventoryShows : nil,
@@ -202,7 +206,9 @@ struct ZoneFacts {
     var nist: [StandardRow] {
         typealias T = ZonesText
         return [
-            StandardRow(id: "1", subject: T.tenet1, standing: .shown, shows: T.tenet1Shows, lacks: nil),
+            StandardRow(
+                id: "1", subject: T.tenet1, standing: hasTraffic ? .partly : .notEvidenced, shows: hasTraffic ? T.tenet1Shows : nil,
+                lacks: hasTraffic ? T.tenet1Lacks : Phrase.noTraffic),
             StandardRow(id: "2", subject: T.tenet2, standing: .notEvidenced, shows: T.tenet2Shows, lacks: T.tenet2Lacks),
             StandardRow(
                 id: "3", subject: T.tenet3, standing: isEnforcing ? .partly : .notEvidenced, shows: isEnforcing ? T.tenet3Shows : nil,
@@ -210,7 +216,9 @@ struct ZoneFacts {
             StandardRow(id: "4", subject: T.tenet4, standing: .partly, shows: T.tenet4Shows, lacks: T.tenet4Lacks),
             StandardRow(id: "5", subject: T.tenet5, standing: hasTraffic ? .partly : .notEvidenced, shows: hasTraffic ? T.tenet5Shows : nil, lacks: T.tenet5Lacks),
             StandardRow(id: "6", subject: T.tenet6, standing: .notEvidenced, shows: nil, lacks: T.tenet6Lacks),
-            StandardRow(id: "7", subject: T.tenet7, standing: hasTraffic && hasLog ? .shown : hasTraffic || hasLog ? .partly : .notEvidenced, shows: T.tenet7Shows, lacks: nil),
+            StandardRow(
+                id: "7", subject: T.tenet7, standing: hasTraffic || hasLog ? .partly : .notEvidenced, shows: hasTraffic || hasLog ? T.tenet7Shows : nil,
+                lacks: T.monitoringLacks),
         ]
     }
 }

@@ -16,12 +16,12 @@ enum ZonesText {
         a system, and this is one device of it. Subjects are paraphrased; the wording that counts is the standards'.
         """,
         ja: """
-            ポリシーの機器とグループをゾーン、ルールをその間のコンジットとして示します（IEC 62443-3-2 の考え方による）。この区分がプラントのリスクに合っているかは所有者が判断します。\
+            ポリシーの機器とグループをゾーン、ルールをその間のコンジットとして示します（IEC 62443-3-2 の考え方による）。この区分が工場のリスクに合っているかは所有者が判断します。\
             続く表では、各要求事項について本チェックポイントの記録が示すことを述べます。セキュリティレベルは主張しません。それはシステムの性質であり、本機器はその一部に過ぎません。\
             内容は要約であり、正式な文言は各規格によります。
             """,
         zh: """
-            政策中的設備與群組視為區域，規則視為其間的管道（依 IEC 62443-3-2 之概念）；此劃分是否符合廠區風險由業主判定。其後各表說明本檢查點的紀錄對各項要求可呈現什麼。\
+            政策中的設備與群組視為區域，規則視為其間的管道（依 IEC 62443-3-2 之概念）；此劃分是否符合廠區風險由廠方判定。其後各表說明本檢查點的紀錄對各項要求可呈現什麼。\
             本文件不主張任何安全等級：那是整體系統的性質，本裝置僅為其中之一。各主題為自行改寫之摘要，正式文字以標準原文為準。
             """)
     static let levels = Words(
@@ -89,7 +89,7 @@ enum ZonesText {
     static let physical = Words("physical", "Physical segmentation of control networks", ja: "制御ネットワークの物理的な分割", zh: "控制網路的實體分段")
     static let physicalLacks = Words("physical_lacks", "both sides are one Ethernet", ja: "両側は一つのイーサネットである", zh: "兩側屬同一乙太網路")
     static let independence = Words("independence", "Independence from other networks", ja: "他のネットワークからの独立", zh: "獨立於其他網路")
-    static let independenceLacks = Words("independence_lacks", "a matter of the plant's services, not of the wire", ja: "プラントのサービス構成によるもので、回線からは分からない", zh: "取決於廠區服務架構，非線路所能呈現")
+    static let independenceLacks = Words("independence_lacks", "a matter of the plant's services, not of the wire", ja: "工場のサービス構成によるもので、回線からは分からない", zh: "取決於廠區服務架構，非線路所能呈現")
     static let criticalNetworks = Words("critical_networks", "Isolation of critical networks, logically and physically", ja: "重要ネットワークの論理的・物理的な隔離", zh: "關鍵網路之邏輯與實體隔離")
     static let criticalNetworksLacks = Words("critical_networks_lacks", "no physical isolation", ja: "物理的な隔離ではない", zh: "並非實體隔離")
     static let boundary = Words("boundary", "Traffic at the boundary of zones is monitored and controlled", ja: "ゾーン境界の通信の監視と制御", zh: "區域邊界之通訊監視與控制")
@@ -99,10 +99,12 @@ enum ZonesText {
     static let denyByDefaultShows = Words("deny_by_default_shows", "the mode is enforce; what no rule lists is dropped", ja: "モードは enforce で、ルールにない通信は破棄される", zh: "模式為 enforce；規則未列者予以丟棄")
     static let island = Words("island", "A zone can be cut off from all others", ja: "ゾーンを他から切り離す運転", zh: "可將區域與其他區域隔斷運作")
     static let islandShows = Words("island_shows", "one command does it; its uses are under quarantine and isolation", ja: "一つのコマンドで実施でき、使用実績は隔離の実施に示す", zh: "單一指令即可執行；使用紀錄見隔離措施")
-    static let islandLacks = Words("island_lacks", "that the plant goes on working so is not shown", ja: "その状態でプラントが稼働し続けられるかは示せない", zh: "無法呈現廠區於該狀態下能否持續運作")
+    static let islandLacks = Words("island_lacks", "that the plant goes on working so is not shown", ja: "その状態で工場が稼働し続けられるかは示せない", zh: "無法呈現廠區於該狀態下能否持續運作")
     static let failClose = Words("fail_close", "If boundary protection fails, nothing crosses", ja: "境界防護の故障時に通信を遮断", zh: "邊界防護失效時阻斷通訊")
-    static let failCloseShows = Words("fail_close_shows", "every cause of failure in the policy is “closed”, the full flow table as well", ja: "ポリシーのすべての障害要因（フローテーブル満杯を含む）が「closed」", zh: "政策中所有失效原因（含流量表已滿）均為「closed」")
-    static let failCloseLacks = Words("fail_close_lacks", "nor a bypass in hardware around the device: that is for who installs it", ja: "機器を迂回するハードウェアバイパスの有無は設置者が確認する", zh: "裝置外之硬體旁路是否存在，須由安裝者確認")
+    static let failCloseShows = Words("fail_close_shows", "every cause of failure in the policy is “closed”, the full flow table as well", ja: "ポリシーのすべての障害要因（フローテーブル満杯を含む）が「closed」", zh: "政策中所有失效原因（含連線流表已滿）均為「closed」")
+    static let failCloseLacks = Words(
+        "fail_close_lacks", "whether hardware bypasses the device, and what earlier policies said: the first is for who installs it",
+        ja: "機器を迂回するハードウェアバイパスの有無（設置者が確認する）、および以前のポリシーの設定", zh: "是否有繞過裝置之硬體旁路（須由安裝者確認），以及先前政策之設定")
     static let failsOtherwise = Words(
         "fails_otherwise", "some cause of failure is “open” or “kernel” (see what it depends on): it is built to keep the wire in use", ja: "「open」または「kernel」の障害要因がある（前提となる事実を参照）。回線の継続を優先する設定である",
         zh: "部分失效原因設為「open」或「kernel」（見所依據的事實）：設定以維持線路運作為優先")
@@ -110,13 +112,16 @@ enum ZonesText {
     static let personToPersonShows = Words("person_to_person_shows", "ports of mail and messengers that no rule lists are dropped", ja: "ルールにないメールやメッセージのポートは破棄される", zh: "規則未列的郵件與即時訊息連接埠予以丟棄")
     static let personToPersonLacks = Words("person_to_person_lacks", "messages by an allowed port are not seen", ja: "許可されたポート上のメッセージは見えない", zh: "經已允許連接埠的訊息無法看見")
     static let logAccess = Words("log_access", "Authorised people and tools can read the logs", ja: "権限者・ツールによるログの参照", zh: "獲授權之人員與工具可讀取日誌")
-    static let logAccessShows = Words("log_access_shows", "‘sekisho audit show’ and ‘export’; it cannot be changed without that being found", ja: "'sekisho audit show' と 'export'。変更は検出される", zh: "'sekisho audit show' 與 'export'；遭變更可被發現")
+    static let logAccessShows = Words(
+        "log_access_shows", "‘sekisho audit show’ and ‘export’; a changed event is found, a log cut off or written anew only by a head kept elsewhere",
+        ja: "'sekisho audit show' と 'export'。イベントの変更は検出できるが、末尾の切り捨てや全体の作り直しは別に保管した末尾ハッシュでのみ検出できる",
+        zh: "'sekisho audit show' 與 'export'；事件遭變更可被發現，末端截斷或整份重寫則僅能以另存的末端雜湊發現")
     static let ownLogOnly = Words("own_log_only", "for this checkpoint's log only", ja: "本チェックポイントのログに限る", zh: "僅限本檢查點之日誌")
     static let monitoring = Words("monitoring", "Security is monitored continuously", ja: "継続的な監視", zh: "持續監視")
     static let monitoringShows = Words("monitoring_shows", "alerts and counters while a bridge runs", ja: "ブリッジ稼働中のアラートと計数", zh: "橋接器執行期間的警示與計數")
     static let monitoringLacks = Words("monitoring_lacks", "layer 4 only, at this place only; that somebody looks is not shown", ja: "レイヤー4かつこの地点に限る。誰かが確認していることは示せない", zh: "僅限第 4 層與此位置；無法呈現是否有人查看")
     static let load = Words("load", "Load from attacks is managed", ja: "攻撃による負荷の管理", zh: "管理攻擊造成的負載")
-    static let loadShows = Words("load_shows", "what no rule lists is dropped before it reaches the devices; attempts never displace established flows", ja: "ルールにない通信は機器に届く前に破棄され、試行が確立済みフローを押し出すことはない", zh: "規則未列者在到達設備前即丟棄；嘗試不會擠掉已建立的流量")
+    static let loadShows = Words("load_shows", "what no rule lists is dropped before it reaches the devices; attempts never displace established flows", ja: "ルールにない通信は機器に届く前に破棄され、試行が確立済みフローを押し出すことはない", zh: "規則未列者在到達設備前即丟棄；連線嘗試不會排擠已建立的連線")
     static let loadLacks = Words("load_lacks", "there is no limit of rates within allowed conversations", ja: "許可された通信内の流量制限はない", zh: "已允許通訊中無速率限制")
     static let effectOnOthers = Words("effect_on_others", "A flood from here does not spread to other systems", ja: "自システムからの大量送信が他へ及ばないこと", zh: "本系統之洪流不擴及其他系統")
     static let effectOnOthersLacks = Words("effect_on_others_lacks", "as above; what does not cross the checkpoint spreads as it will", ja: "同上。チェックポイントを通らないものは対象外", zh: "同上；未經過檢查點者不受控制")
@@ -139,6 +144,9 @@ enum ZonesText {
 
     static let tenet1 = Words("tenet_1", "Every source of data and every service is a resource", ja: "すべてのデータ源とサービスを資源とみなす", zh: "所有資料來源與服務均視為資源")
     static let tenet1Shows = Words("tenet_1_shows", "each tool and server is one, with rules of its own", ja: "各装置・サーバーが固有のルールを持つ資源である", zh: "每部設備與伺服器皆為資源，並有各自規則")
+    static let tenet1Lacks = Words(
+        "tenet_1_lacks", "resources that no rule names, and what does not cross the checkpoint", ja: "ルールに名前のない資源、およびチェックポイントを通らないもの",
+        zh: "規則未列名的資源，以及未經過檢查點者")
     static let tenet2 = Words("tenet_2", "All communication is secured, wherever it comes from", ja: "場所によらず、すべての通信を保護する", zh: "無論位置，所有通訊均受保護")
     static let tenet2Shows = Words("tenet_2_shows", "only that no location is trusted", ja: "場所を信頼しないことのみ", zh: "僅限不信任任何位置")
     static let tenet2Lacks = Words("tenet_2_lacks", "no encryption is added", ja: "暗号化は追加しない", zh: "未增加加密")

@@ -5,6 +5,7 @@ import Baseline
 import Control
 import Evidence
 import Foundation
+import Glibc
 import Policy
 import Report
 
@@ -73,7 +74,13 @@ struct ReportOptions: ParsableArguments {
     }
 
     func write(device: String? = nil, _ make: (ReportEvidence) throws(StateError) -> ReportDocument) throws {
-        if let output { try OutputFile.check(output) }
+        if let output {
+            try OutputFile.check(output)
+            if Self.isInside(output, folder: state) {
+                Output.error("error: writing \(output): it would lie in the state directory, which holds the records themselves\n  → give a file elsewhere")
+                throw Exit.failed
+            }
+        }
         let given = try policy.map { path in
             let file = try PolicyFile(path)
             return ReportRequest.GivenPolicy(document: try file.document(), sha256: contentHash(file.text), file: path)
@@ -94,6 +101,23 @@ struct ReportOptions: ParsableArguments {
             text = html ? writing.html(document) : md ? writing.markdown(document) : writing.terminal(document)
         }
         if let output { try OutputFile.write(text.utf8, to: output) } else { print(text, terminator: "") }
+    }
+}
+
+extension ReportOptions {
+    /// Whether a file lies in a folder, or behind links in one: whatever it is called by, a record is not to be replaced by a report about it.
+    private static func isInside(_ path: String, folder: String) -> Bool {
+        var own = stat()
+        guard stat(folder, &own) == 0 else { return false }
+        func isThere(_ path: String) -> Bool {
+            let parent = (path as NSString).deletingLastPathComponent
+            var status = stat()
+            return stat(parent.isEmpty ? "." : parent, &status) == 0 && status.st_dev == own.st_dev && status.st_ino == own.st_ino
+        }
+        if isThere(path) { return true }
+        guard let resolved = realpath(path, nil) else { return false }
+        defer { free(resolved) }
+        return isThere(String(cString: resolved))
     }
 }
 

@@ -27,9 +27,13 @@ import Testing
         let standings = table.column("standing").map { cell in if case .words(let words) = cell { words.id } else { "" } }
         #expect(!standings.contains("shown"))
         #expect(standings.enumerated().filter { $0.element == "in_part" }.map { $0.offset + 1 } == [3, 4, 8, 11, 12])
-        for language in ReportLanguage.allCases {
-            let text = ReportWriting(language: language).markdown(document)
-            for claim in ["compliant", "Compliant", "conforms", "準拠している", "適合している", "符合本標準", "合規"] { #expect(!text.contains(claim), "\(claim) in \(language)") }
+        // Nor is it in words, in any report.
+        let claims = ["complian", "complies", "conform", "fulfil", "satisf", "certified", "準拠", "適合している", "適合します", "満たして", "符合本", "合規", "達到"]
+        for document in try Plant.all(try Plant.evidence(directory)) {
+            for language in ReportLanguage.allCases {
+                let text = ReportWriting(language: language).markdown(document).lowercased()
+                for claim in claims { #expect(!text.contains(claim), "\(claim) in \(document.kind), \(language)") }
+            }
         }
     }
 
@@ -39,7 +43,12 @@ import Testing
         let table = try #require(evidence.e187().table("requirements", of: "requirements"))
         #expect(table.column("standing").allSatisfy { $0 == .words(Standing.notEvidenced.words) })
         #expect(evidence.e187().section("scope")?.notes.contains("no_traffic") == true)
-        for document in try Plant.all(evidence) { for language in ReportLanguage.allCases { #expect(!ReportWriting(language: language).html(document).isEmpty) } }
+        for document in try Plant.all(evidence) {
+            for language in ReportLanguage.allCases {
+                let said = Phrase.noTraffic.text(language), writing = ReportWriting(language: language)
+                #expect(writing.markdown(document).contains(said) && writing.html(document).contains(said.prefix { $0 != "'" }), "\(document.kind) in \(language)")
+            }
+        }
     }
 
     @Test func theMatrixHasRulesPurposesAndOwners() throws {
@@ -199,9 +208,10 @@ import Testing
         #expect(standings(try evidence.zones(), "requirements", of: "iec_62443")["SR 5.2 RE(3)"] == expected)
     }
 
-    @Test func failCloseIsShownOfThePolicyInUse() throws {
+    /// What earlier policies said, and what hardware does, the policy in use does not tell.
+    @Test func failCloseIsShownInPartOfThePolicyInUse() throws {
         let directory = StateDirectory()
-        #expect(standings(try Plant.evidence(directory).zones(), "requirements", of: "iec_62443")["SR 5.2 RE(3)"] == "shown")
+        #expect(standings(try Plant.evidence(directory, from: 7).zones(), "requirements", of: "iec_62443")["SR 5.2 RE(3)"] == "in_part")
     }
 
     @Test func denyByDefaultNeedsEnforceAllTheTime() throws {
@@ -259,8 +269,11 @@ import Testing
             })
         }
         let enforced = try prevented(Plant.policy)
-        #expect(enforced["T0886"] == "blocked" && enforced["T0859"] == "limited" && enforced["T0830"] == "blocked" && enforced["T0807"] == "out_of_reach")
-        #expect(enforced["T0840"] == "out_of_reach")
+        #expect(enforced["T0886"] == "blocked" && enforced["T0859"] == "limited" && enforced["T0830"] == "limited" && enforced["T0807"] == "out_of_reach")
+        #expect(enforced["T0840"] == "out_of_reach" && enforced["T0814"] == "limited")
+        // Forged addresses are dropped for those that are bound; all of them, if all are.
+        let bound = try prevented(Plant.policy.replacingOccurrences(of: "[devices.scanner-1]", with: "[devices.scanner-1]\nmac = [\"02:00:00:00:03:0b\"]"))
+        #expect(bound["T0830"] == "blocked")
         let monitored = try prevented(Plant.policy.replacingOccurrences(of: "enforce", with: "monitor"))
         #expect(!monitored.values.contains("blocked") && !monitored.values.contains("limited") && monitored["T0886"] == "not_in_mode")
         let unbound = try prevented(Plant.policy.replacingOccurrences(of: "mac = [\"02:00:00:00:03:0a\"]", with: ""))
@@ -270,6 +283,9 @@ import Testing
             try ReportEvidence(Plant.request(policy: Plant.policy), whole: nil, store: nil, alerts: nil).coverage().table("prevention", of: "prevention"))
         let place = try #require(table.column("id_18_1").firstIndex(of: .code("T0886")))
         #expect(table.column("left_open_by")[place] == .names(["visits"], most: 2))
+        // HSMS is a protocol that controls machines.
+        let command = try #require(table.column("id_18_1").firstIndex(of: .code("T0855")))
+        #expect(table.column("left_open_by")[command] == .names(["host-link"], most: 2))
     }
 
     @Test func techniquesAreThoseOfTheAlerts() {
@@ -290,6 +306,18 @@ import Testing
         func count(_ id: String) -> Int { AttackTechnique.all.count { $0.mitigations.contains(id) } }
         #expect(count("M0930") == 28 && count("M0807") == 23 && count("M0937") == 15 && count("M0931") == 7 && count("M0814") == 7)
         #expect(AttackTechnique.all.count(where: \.isFlowVisible) == 25)
+        // Which they are, and not only how many: a list that slips to the row beside it has the same number.
+        let listed = [
+            "M0930": "0800 0802 0805 0806 0816 0819 0822 0830 0838 0839 0842 0843 0845 0848 "
+                + "0855 0856 0857 0858 0861 0864 0866 0868 0869 0878 0881 0883 0885 0886",
+            "M0807": "0800 0802 0803 0804 0805 0806 0816 0838 0839 0843 0845 0848 0855 0856 0857 0858 0861 0868 0869 0878 0879 0884 0886",
+            "M0937": "0800 0806 0816 0839 0843 0845 0848 0855 0856 0857 0859 0861 0868 0884 0886",
+            "M0931": "0830 0863 0865 0867 0869 0884 0885",
+            "M0814": "0803 0804 0830 0842 0846 0878 0888",
+        ]
+        for (mitigation, techniques) in listed {
+            #expect(AttackTechnique.all.filter { $0.mitigations.contains(mitigation) }.map { String($0.id.dropFirst()) }.joined(separator: " ") == techniques, "\(mitigation)")
+        }
     }
 
     // MARK: - Unused rules
@@ -314,7 +342,16 @@ import Testing
 
     @Test func everyLanguageHasEveryWord() throws {
         let directory = StateDirectory()
-        for document in try Plant.all(try Plant.evidence(directory)) {
+        let open = Plant.policy.replacingOccurrences(of: "enforce", with: "monitor").replacingOccurrences(of: "[devices.mes]", with: "on_failure = \"open\"\n[devices.mes]")
+        let learner = Plant.policy.replacingOccurrences(of: "[devices.scanner-1]", with: "[devices.scanner-1]\nmode = \"learn\"")
+        let bare = "version = 1\nname = \"bare\"\nmode = \"enforce\"\n"
+        // A plant that enforces, one that does not, one that learns, and one of which nothing is known.
+        let plants = [
+            try Plant.evidence(directory), try ReportEvidence(Plant.request(policy: open), whole: Plant.history(), store: nil, alerts: nil),
+            try ReportEvidence(Plant.request(policy: learner), whole: Plant.history(), store: nil, alerts: []),
+            try ReportEvidence(Plant.request(policy: bare), whole: nil, store: nil, alerts: nil),
+        ]
+        for document in try plants.flatMap({ try Plant.all($0) }) {
             for section in document.sections {
                 let words = [section.title] + section.blocks.flatMap(Self.words)
                 for one in words {
@@ -369,18 +406,45 @@ import Testing
     }
 
     @Test func aHostileNameStaysAName() throws {
-        let evil = "<script>alert(1)</script>&\"'|`*_[x](http://evil.example/)![i](x)\u{202E}"
+        // U+0600 and an accent join with what stands beside them: a mark is one all the same.
+        let evil = "<script>alert(1)</script>&\"'|`*_[x](http://evil.example/)![i](x)\u{202E}\u{600}<img src=x>\u{600}[x\u{600}](https://e.example/)|\u{301}WWW.e\u{61C}"
         let policy = Plant.policy.replacingOccurrences(of: "scanner-1", with: "evil").replacingOccurrences(of: "[devices.evil]", with: "[devices.\"\(Self.toml(evil))\"]")
             .replacingOccurrences(of: "\"evil\"", with: "\"\(Self.toml(evil))\"").replacingOccurrences(of: "\"SECS/GEM\"", with: "\"\(Self.toml(evil))\"")
-        let evidence = try ReportEvidence(Plant.request(policy: policy, state: "</style><b>"), whole: Plant.history(), store: nil, alerts: nil)
+        // Who did something, and why, is as free.
+        let directory = StateDirectory()
+        let store = try AuditStore(directory: directory.path)
+        let bytes = [UInt8](policy.utf8)
+        let applied = AppliedPolicy(document: try #require(PolicyReader.read(bytes, now: 0).document), text: bytes, file: evil, signature: nil, key: nil)
+        try store.append(
+            [
+                AuditEvent(.start, "bridge started", who: evil, fields: ["version": "1", "mode": "enforce"], time: Plant.micro(day: 0)),
+                PolicyChange.event(applied, version: 1, mode: "enforce", after: nil, who: evil, fields: ["why": evil], time: Plant.micro(day: 0.1)),
+                AuditEvent(.quarantine, evil, who: evil, fields: ["why": evil, "addresses": evil], time: Plant.micro(day: 7)),
+                AuditEvent(.policyRefused, evil, who: evil, time: Plant.micro(day: 8)),
+            ], texts: [bytes])
+        let evidence = try ReportEvidence(Plant.request(state: "</style><b>"), whole: Plant.history(), store: store, alerts: nil)
+        #expect(evidence.e187().table("versions", of: "versions")?.column("why") == [.text(evil)])
+        #expect(evidence.e187().table("orders", of: "quarantines")?.column("who") == [.text(evil)])
+        func has(_ text: String, _ marks: String) throws -> Bool { try text.firstMatch(of: Regex(marks).matchingSemantics(.unicodeScalar)) != nil }
         for document in try Plant.all(evidence) {
             let html = ReportWriting().html(document)
-            #expect(!html.contains("<script") && !html.contains("</style><b>") && !html.contains("\u{202E}"))
+            #expect(try !has(html, #"<script|<img|</style><b>|[\u202E\u061C]"#))
             #expect(html.components(separatedBy: "</style>").count == 2)
             let markdown = ReportWriting().markdown(document)
-            let marks = try Regex(#"[^\\](<script|\]\(|://|`|!\[)"#)
-            #expect(markdown.firstMatch(of: marks) == nil && !markdown.contains("\u{202E}"))
-            #expect(!ReportWriting().terminal(document).contains("\u{202E}"))
+            #expect(try !has(markdown, #"[^\\](<script|<img|\[x|\]\(|://|`|!\[)"#))
+            #expect(try !has(markdown, #"WWW\.|[\u202E\u061C]"#))
+            #expect(try !has(ReportWriting().terminal(document), #"[\u202E\u061C]"#))
+            // As many cells in every row of a table.
+            var cells: Set<Int> = []
+            for line in markdown.split(separator: "\n", omittingEmptySubsequences: false) {
+                if line.unicodeScalars.first == "|" {
+                    let scalars = Array(line.unicodeScalars)
+                    cells.insert(scalars.indices.count { scalars[$0] == "|" && ($0 == 0 || scalars[$0 - 1] != "\\") })
+                } else {
+                    #expect(cells.count <= 1, "\(document.kind)")
+                    cells = []
+                }
+            }
         }
         let html = ReportWriting().html(evidence.e187())
         #expect(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;&amp;&quot;&#39;|"))
@@ -420,6 +484,10 @@ import Testing
         #expect(DisplayWidth.of("許可リスト") == 10 && DisplayWidth.of("e\u{301}") == 1)
         #expect(DisplayWidth.wrapped("one two three", 7) == ["one two", "three"])
         #expect(DisplayWidth.wrapped("abcdefghij", 4) == ["abcd", "efgh", "ij"])
+        #expect(DisplayWidth.wrapped("ab cdefghij k", 4) == ["ab", "cdef", "ghij", "k"] && DisplayWidth.wrapped("許可", 1) == ["許", "可"])
+        // A word as long as a file is done in the time that a file takes.
+        #expect(DisplayWidth.wrapped(String(repeating: "x", count: 1_000_000), 10).count == 100_000)
+        #expect(DisplayWidth.wrapped("許" + String(repeating: "。", count: 100_000), 10).joined().unicodeScalars.count == 100_001)
         // No line begins with what closes.
         for width in 4...20 {
             let lines = DisplayWidth.wrapped("通信は記録されていません。ポリシーを、指定してください。", width)
@@ -454,7 +522,7 @@ import Testing
         for document in try Plant.all(evidence) {
             for rows in [1, Int.max] {
                 let writing = ReportWriting(mostRows: rows)
-                #expect(!writing.terminal(document).isEmpty && !writing.markdown(document).isEmpty && !writing.html(document).isEmpty)
+                for text in [writing.terminal(document), writing.markdown(document), writing.html(document)] { #expect(text.contains("bay3")) }
             }
             #expect(try json(document).contains("sekisho-report"))
         }

@@ -152,8 +152,8 @@ def test_every_report_in_every_language(sekisho, recorded, kind, language, tmp_p
     found = data(sekisho, kind, recorded / "state", *options)
     assert [one["id"] for one in found["sections"]] == [one for one in page.ids if not one.endswith("-title")]
     assert found["report"] == kind and found["schema"] == "sekisho-report" and found["schema_version"] == 1
-    if kind != "coverage":
-        assert "host-link" in page.text and "SECS/GEM" in page.text or kind == "unused"
+    words = {"coverage": ("T0886", "M0930"), "unused": ("host-link", "spare")}.get(kind, ("host-link", "SECS/GEM"))
+    assert all(word in page.text for word in words)
     if language != "en":
         letters = sum(unicodedata.east_asian_width(c) == "W" for c in page.text)
         assert letters > 400, letters
@@ -166,10 +166,12 @@ def test_every_report_in_every_language(sekisho, recorded, kind, language, tmp_p
         else:
             assert len(widths) <= 1, line
             widths = set()
+    rows = [len(rows) for one in found["sections"] for rows in one["tables"].values() if rows]
+    assert sum(line.startswith("|") for line in markdown.split("\n")) == sum(count + 2 for count in rows)
     terminal = report(sekisho, kind, recorded / "state", *options)
     assert max(width(line) for line in terminal.split("\n")) <= 160
     for text in (markdown, terminal):
-        assert text.count("bay3") >= 1
+        assert all(word in text for word in ("bay3", *words))
 
 
 def test_json_is_the_same_in_every_language(sekisho, recorded):
@@ -266,7 +268,7 @@ def test_coverage_hangs_on_mode_and_rules(sekisho, recorded, tmp_path):
 
     enforced, notes = prevented(POLICY)
     assert len(enforced) == 83 and enforced["T0886"]["prevented"] == "blocked" and enforced["T0886"]["left_open_by"] is None
-    assert enforced["T0855"]["id_19"] == "T1692.001" and "fails_open" not in notes
+    assert enforced["T0855"]["id_19"] == "T1692.001" and enforced["T0855"]["left_open_by"] == ["host-link"] and "fails_open" not in notes
     opened, notes = prevented(POLICY.replace("[devices.mes]", 'on_failure = "open"\n[devices.mes]', 1) + '[[allow]]\nid = "desk"\nfrom = "any"\nto = "mes"\nservice = "rdp"\n')
     assert opened["T0886"]["left_open_by"] == ["desk"] and opened["T0885"]["left_open_by"] == ["desk"] and "fails_open" in notes
     monitored, _ = prevented(POLICY.replace("enforce", "monitor"))
@@ -310,7 +312,7 @@ def test_a_bridge_that_ran(sekisho, bridge, network, folder):
     assert standings["00011"] == standings["00012"] == "in_part"
     # It enforced for a part of the time only.
     rows = {one["id"]: one for one in section(data(sekisho, "zones", state), "iec_62443")["tables"]["requirements"]}
-    assert rows["SR 5.2 RE(1)"]["standing"] == "in_part" and rows["SR 5.2 RE(3)"]["standing"] == "shown"
+    assert rows["SR 5.2 RE(1)"]["standing"] == "in_part" and rows["SR 5.2 RE(3)"]["standing"] == "in_part"
     # A log that somebody has changed is no evidence, and that is said first.
     with sqlite3.connect(state / "audit.sqlite") as database:
         database.execute("DROP TRIGGER event_update")
@@ -367,7 +369,17 @@ def test_the_file_is_there_as_a_whole_or_not_at_all(sekisho, recorded, tmp_path)
     assert "folder" in report(sekisho, "zones", recorded / "state", "-o", tmp_path, code=1)
 
 
-HOSTILE = "<script>alert(1)</script>&\"'|`*_[x](https://evil.example/)![y](z) </td></table>\u202eabc"
+def test_no_report_takes_the_place_of_a_record(sekisho, recorded, tmp_path):
+    state = recorded / "state"
+    (tmp_path / "folder").symlink_to(state)
+    (tmp_path / "file").symlink_to(state / "history.sqlite")
+    before = {one.name: one.read_bytes() for one in state.iterdir()}
+    for target in (state / "history.sqlite", state / "report.html", tmp_path / "folder" / "audit.sqlite", tmp_path / "file"):
+        assert "state directory" in report(sekisho, "e187", state, "--html", "-o", target, code=1)
+    assert {one.name: one.read_bytes() for one in state.iterdir()} == before
+
+
+HOSTILE = "<script>alert(1)</script>&\"'|`*_[x](https://evil.example/)![y](z) </td></table>\u202eabc\u0600<img src=x>\u0600[x\u0600](https://e.example/)|\u0301\u061c"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -378,12 +390,12 @@ def test_no_name_does_any_harm(sekisho, recorded, kind, tmp_path):
     options = ("--policy", tmp_path / "hostile.toml")
     text = report(sekisho, kind, recorded / "state", *options, "--html")
     page = Page(text)
-    assert "script" not in page.tags and "\u202e" not in text and "a" in page.tags
+    assert not {"script", "img"} & set(page.tags) and not re.search("[\u202e\u061c]", text) and "a" in page.tags
     assert all(link.startswith("#") for link in page.links)
     if kind != "coverage":
-        assert HOSTILE.replace("\u202e", "\ufffd") in page.text
+        assert re.sub("[\u202e\u061c]", "\ufffd", HOSTILE) in page.text
     markdown = report(sekisho, kind, recorded / "state", *options, "--md")
-    assert not re.search(r"(?<!\\)<script|(?<!\\)\]\(|(?<!\\)://|(?<!\\)`", markdown) and "\u202e" not in markdown
+    assert not re.search(r"(?<!\\)<(script|img)|(?<!\\)\]\(|(?<!\\)://|(?<!\\)`", markdown) and not re.search("[\u202e\u061c]", markdown)
     for block in re.findall(r"(?:^\|.*\n?)+", markdown, re.M):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.strip().split("\n")}) == 1
-    assert "\u202e" not in report(sekisho, kind, recorded / "state", *options)
+    assert not re.search("[\u202e\u061c]", report(sekisho, kind, recorded / "state", *options))

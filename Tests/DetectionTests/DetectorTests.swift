@@ -407,7 +407,7 @@ import Testing
         young.hours = Array(young.hours.suffix(2))
         let watch = Watcher(Norms(young), mode: mode)
         watch.see(record(tool(1), tool(2), 5000, at: monday, cause: .notInPolicy, side: .inside))
-        watch.see(record(tool(3), address(10, 20, 0, 255), 138, at: monday + second, ipProtocol: .udp, cause: .notInPolicy, side: .inside))
+        watch.see(record(tool(3), address(10, 20, 0, 255), 138, at: monday + second, cause: .notInPolicy, side: .inside, ipProtocol: .udp))
         watch.see(record(tool(4), host, 7777, at: monday + 2 * second, cause: .notInPolicy, side: .inside))
         #expect(watch.kinds == (mode == .enforce ? [.lateralMovement] : []))
     }

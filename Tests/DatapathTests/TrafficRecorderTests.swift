@@ -204,7 +204,7 @@ private func tcp(_ flags: UInt8, from port: UInt16 = 40000) -> [UInt8] { FrameBu
     @Test func whatPassedAllTheSameWaitsItsTurn() {
         let bed = Recorded()
         bed.recorder.tell(1_000_000_000)
-        bed.record([FrameBuilder.udpFrame(40000, 53), tcp(0x10)], from: .outside, cause: .notInPolicy, enforces: false)
+        bed.record([FrameBuilder.udpFrame(40000, 53), tcp(0x10, from: 7)], from: .outside, cause: .notInPolicy, enforces: false)
         bed.recorder.tell(1_004_000_000)
         #expect(bed.take().isEmpty)
         bed.record([tcp(0x02), answer(0x12)], from: .outside, cause: .notInPolicy, enforces: false)

@@ -66,8 +66,8 @@ def test_a_laptop_that_scans_is_one_alert(sekisho, watching, folder):
     began = time.time()
     net.a.send(syn(LAPTOP, TOOL, 445))
     running.wait_for(lambda: ", unknown-device: " in running.said(), "the log line")
-    # Said, on a machine that has other things to do.
-    assert time.time() - began < 1.0
+    # How soon is the demo's to say; on a machine that builds something meanwhile, not for ever.
+    assert time.time() - began < 5.0
     for number in range(1, 200):
         net.a.send(syn(LAPTOP, f"10.0.0.{3 + number % 60}", 445 if number % 2 else 5000, 40_000 + number))
     # It does more than that: guesses at one port, and takes the host's address.

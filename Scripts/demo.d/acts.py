@@ -27,6 +27,9 @@ SWAP_PAUSE_SECONDS = 0.1
 
 
 class Demo:
+    # How soon an alert has to be there.
+    TOLD_MS = 1000
+
     def __init__(self, lab: laboratory.Lab, console: Console, sekisho: bridge.Sekisho):
         self.lab, self.console, self.sekisho = lab, console, sekisho
         self.moments = Moments()
@@ -256,7 +259,7 @@ class Demo:
         verdicts.links(self.console, self.carriers_before, carriers, events - self.events_before)
         first = min((frame.when for frame in frames["laptop"] if frame.when > self.attacked_at and frame.ether_type in (ARP, IPV4)),
                     default=float("nan"))
-        verdicts.alerts(self.console, self.alerts, ADDRESSES, (self.alerted_at - first) * 1e3)
+        verdicts.alerts(self.console, self.alerts, ADDRESSES, (self.alerted_at - first) * 1e3, self.TOLD_MS)
         cut = sum(entry["frames"] for entry in status["denied"] if entry["cause"] == "quarantined")
         verdicts.response(self.console, self.quarantine, ADDRESSES, cut)
         verdicts.end(self.console, self.sekisho.stop())

@@ -77,7 +77,8 @@ def test_what_is_in_it(tree, package):
 def test_lintian_finds_no_error(package):
     """Why: who checks packages before they come into a plant uses it."""
     # Who is to answer for it is told by DEBEMAIL where it is built for somebody.
-    nobody = "bogus-mail-host,bogus-mail-host-in-debian-changelog"
+    # zlib comes with Swift's own libraries, which no Debian has.
+    nobody = "bogus-mail-host,bogus-mail-host-in-debian-changelog,embedded-library"
     done = run("lintian", "--allow-root", "--fail-on", "error", "--suppress-tags", nobody, package)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -81,7 +81,7 @@ let package = Package(
         .target(
             name: "Control",
             dependencies: [
-                "Datapath", "Policy", "Baseline", "Evidence", "Detection", "Export", "CLinux", .product(name: "Logging", package: "swift-log"),
+                "Datapath", "Policy", "Baseline", "Evidence", "Detection", "CLinux", .product(name: "Logging", package: "swift-log"),
                 .product(name: "Crypto", package: "swift-crypto"), .product(name: "GRDB", package: "GRDB.swift"),
             ],
             swiftSettings: swift),

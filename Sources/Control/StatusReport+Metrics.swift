@@ -1,7 +1,7 @@
 // The bridge's state for Prometheus.
 
-import Export
 import Foundation
+import Policy
 
 extension StatusReport {
     /// - Parameter version: the program's.

@@ -231,7 +231,7 @@ private struct DeliveryRun {
 
     /// - Returns: how long to wait.
     private mutating func fail(_ failure: DeliveryFailure) async -> Duration {
-        // What had been confirmed by then is; the rest goes again.
+        // What was not confirmed before goes again, even if the end might have confirmed it.
         _ = await delivery.exporter.close()
         (isOpen, inFlight, handedOver) = (false, [], record.position)
         if status.isUp != false {

@@ -1,6 +1,7 @@
 // What a scrape is answered: the bridge's metrics, as it tells them, and the feed's own.
 
 import NIOPosix
+import Policy
 
 /// Makes the page. Whoever asks while another's is being made gets the same.
 actor MetricsPage {

@@ -182,9 +182,9 @@ public struct Detector: ~Copyable {
         let (bytes, frames) = isWeekend ? (one.pointee.mostBytes.1, one.pointee.mostFrames.1) : (one.pointee.mostBytes.0, one.pointee.mostFrames.0)
         guard one.pointee.bytes > bytes || one.pointee.frames > frames else { return }
         one.pointee.saidVolume = true
-        let what = one.pointee.bytes > bytes ? "\(Story.grouped(one.pointee.bytes)) bytes" : "\(Story.grouped(one.pointee.frames)) frames"
+        let what = one.pointee.bytes > bytes ? "\(PeopleFormat.grouped(one.pointee.bytes)) bytes" : "\(PeopleFormat.grouped(one.pointee.frames)) frames"
         let most = one.pointee.bytes > bytes ? bytes : frames
-        noteKnown(.volume, one, record, "\(Story.conversation(one.pointee.key)): \(what) since midnight UTC, more than \(Story.grouped(most)), which is far beyond any day before")
+        noteKnown(.volume, one, record, "\(Story.conversation(one.pointee.key)): \(what) since midnight UTC, more than \(PeopleFormat.grouped(most)), which is far beyond any day before")
     }
 
     private mutating func hours(_ record: TrafficRecord, _ one: UnsafeMutablePointer<KnownConversation>) {

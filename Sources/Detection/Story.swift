@@ -84,9 +84,9 @@ struct Story {
     private var tried: String {
         let top = actor.services.sorted { $0.value != $1.value ? $0.value > $1.value : $0.key.port.rawValue < $1.key.port.rawValue }.prefix(3).map { Self.service($0.key) }
         let services = top.isEmpty ? "" : " on \(top.joined(separator: ", "))\(actor.services.count > 3 ? " and \(actor.services.count >= Actor.mostServices ? "many" : "\(actor.services.count - 3)") more" : "")"
-        let peers = actor.peers.count >= Actor.mostPeers ? "more than \(Self.grouped(UInt64(Actor.mostPeers))) addresses"
-            : actor.peers.count == 1 ? actor.peers.first!.written : "\(Self.grouped(UInt64(actor.peers.count))) addresses"
-        var text = "has tried \(peers)\(services) since \(Self.time(actor.begin)), \(actor.attempts == 1 ? "once" : "\(Self.grouped(actor.attempts)) times")"
+        let peers = actor.peers.count >= Actor.mostPeers ? "more than \(PeopleFormat.grouped(UInt64(Actor.mostPeers))) addresses"
+            : actor.peers.count == 1 ? actor.peers.first!.written : "\(PeopleFormat.grouped(UInt64(actor.peers.count))) addresses"
+        var text = "has tried \(peers)\(services) since \(Self.time(actor.begin)), \(actor.attempts == 1 ? "once" : "\(PeopleFormat.grouped(actor.attempts)) times")"
         let isAllDenied = actor.deniedFrames > 0 && actor.deniedFrames >= actor.frames
         // Enforced was not from its beginning on.
         if actor.answered > 0, isAllDenied, mode == .enforce { return text + "; some answered, before this was enforced; all denied now" }
@@ -113,12 +113,4 @@ struct Story {
         seconds < 120 ? "\(Int(seconds.rounded())) s" : seconds < 7200 ? "\(Int((seconds / 60).rounded())) min" : "\(Int((seconds / 3600).rounded())) h"
     }
 
-    static func grouped(_ number: UInt64) -> String {
-        var digits = Array(String(number)), place = digits.count - 3
-        while place > 0 {
-            digits.insert(",", at: place)
-            place -= 3
-        }
-        return String(digits)
-    }
 }

@@ -8,6 +8,7 @@ import Datapath
 import Foundation
 import Frames
 import Glibc
+import Policy
 
 /// What to compare, and who wants to know how it goes.
 public struct BenchOptions: Sendable {
@@ -498,7 +499,7 @@ public final class BenchRun {
     private func measureSwaps() throws(MeasureError) {
         let rules = 100_000
         guard let contestant = contestants.first(where: { $0.forwarder.id == ForwarderID.sekishoHybrid.rawValue }) else { return }
-        say("swapping a policy of \(grouped(rules)) rules under load")
+        say("swapping a policy of \(PeopleFormat.grouped(rules)) rules under load")
         let mix = TrafficMix(rules: rules)
         let policy = try PolicyForms(mix, folder: folder)
         // The same conversations, and one rule more: a table of its own.

@@ -1,6 +1,7 @@
 // What is sent, and the policy it is sent under: flows × rules × frame size × denied share.
 
 import Frames
+import Policy
 
 /// Sizes of frames, as Ethernet counts them: with the four bytes of the frame check sequence.
 public enum FrameSize: Sendable, Equatable, Hashable {
@@ -70,10 +71,10 @@ public struct TrafficMix: Sendable {
 
     public var title: String {
         switch kind {
-        case .fab: "fab mix: HSMS, Modbus polling, EDA bursts, file transfer, a scan; \(grouped(rules)) rules"
+        case .fab: "fab mix: HSMS, Modbus polling, EDA bursts, file transfer, a scan; \(PeopleFormat.grouped(rules)) rules"
         case .replay: "replayed capture"
         case .generated:
-            "\(grouped(rules)) rule\(rules == 1 ? "" : "s"), \(grouped(flows)) flow\(flows == 1 ? "" : "s"), \(size.name) bytes"
+            "\(PeopleFormat.grouped(rules)) rule\(rules == 1 ? "" : "s"), \(PeopleFormat.grouped(flows)) flow\(flows == 1 ? "" : "s"), \(size.name) bytes"
                 + (deniedPercent > 0 ? ", \(deniedPercent) % denied" : "") + (bothWays ? ", both ways" : "")
         }
     }
@@ -157,15 +158,4 @@ public struct TrafficMix: Sendable {
 
 func dotted(_ address: UInt32) -> String {
     "\(address >> 24).\(address >> 16 & 255).\(address >> 8 & 255).\(address & 255)"
-}
-
-/// "1,234,567".
-func grouped(_ number: Int) -> String {
-    var digits = Array(String(number))
-    var place = digits.count - 3
-    while place > 0 {
-        digits.insert(",", at: place)
-        place -= 3
-    }
-    return String(digits)
 }

@@ -10,7 +10,7 @@ extension ReportDocument.Cell {
         case .blank: return ""
         case .text(let text), .code(let text): return data(Self.clean(text))
         case .words(let phrase): return words(phrase.text(language))
-        case .number(let number): return Self.grouped(number)
+        case .number(let number): return PeopleFormat.grouped(number)
         case .flag(let flag): return words((flag ? Phrase.yes : Phrase.no).text(language))
         case .time(let nanoseconds): return Self.time(nanoseconds)
         case .day(let day): return Self.day(day)
@@ -40,14 +40,4 @@ extension ReportDocument.Cell {
 
     static func time(_ nanoseconds: UInt64) -> String { PolicyExport.written(Int64(nanoseconds / 1_000_000_000)) }
     static func day(_ day: Int32) -> String { String(PolicyExport.written(Int64(day) * 86_400).prefix(10)) }
-
-    static func grouped(_ number: UInt64) -> String {
-        var digits = Array(String(number))
-        var place = digits.count - 3
-        while place > 0 {
-            digits.insert(",", at: place)
-            place -= 3
-        }
-        return String(digits)
-    }
 }

@@ -1,6 +1,7 @@
 // Words that every report uses.
 
 import Foundation
+import Policy
 
 enum Phrase {
     static let nothing = Words("nothing", "none", ja: "該当なし", zh: "無")
@@ -25,7 +26,7 @@ enum Phrase {
 
     static func more(_ count: Int) -> Words { Words("more", "and \(count) more", ja: "ほか \(count) 件", zh: "另有 \(count) 項") }
     static func moreRows(_ count: Int) -> Words {
-        let number = ReportDocument.Cell.grouped(UInt64(count))
+        let number = PeopleFormat.grouped(UInt64(count))
         return Words(
             "more_rows", "\(number) more rows are left out here; --rows takes more of them, and --json has all.",
             ja: "ほか \(number) 行は省略しています。--rows で行数を増やせます。--json には全件が含まれます。",

@@ -1,6 +1,7 @@
 // A report as one HTML file that needs nothing else, no script either, and prints on A4.
 
 import Foundation
+import Policy
 
 extension ReportWriting {
     public func html(_ document: ReportDocument) -> String {
@@ -107,7 +108,7 @@ extension ReportWriting {
         let title = Self.escaped("\(text(name)): \(ReportDocument.Cell.day(first)) – \(ReportDocument.Cell.day(last))")
         return """
             <figure><svg class="days" viewBox="0 0 \(Int(width)) \(Int(height))" role="img" aria-label="\(title)">
-            <text x="0" y="11">\(Self.escaped(text(name))), \(Self.escaped(text(Phrase.mostOfADay))) \(ReportDocument.Cell.grouped(most))</text>
+            <text x="0" y="11">\(Self.escaped(text(name))), \(Self.escaped(text(Phrase.mostOfADay))) \(PeopleFormat.grouped(most))</text>
             \(bars.joined())
             <path d="M0 \(place(floor))H\(Int(width))"/>
             <text x="0" y="106">\(ReportDocument.Cell.day(first))</text><text x="\(Int(width))" y="106" text-anchor="end">\(ReportDocument.Cell.day(last))</text>

@@ -80,16 +80,7 @@ enum Output {
         }.joined(separator: "\n")
     }
 
-    /// "1,234,567".
-    static func grouped(_ number: some BinaryInteger) -> String {
-        var digits = Array(String(number))
-        var place = digits.count - 3
-        while place > 0 {
-            digits.insert(",", at: place)
-            place -= 3
-        }
-        return String(digits)
-    }
+    static func grouped(_ number: some BinaryInteger) -> String { PeopleFormat.grouped(number) }
 
     static func bytes(_ count: UInt64) -> String {
         var value = Double(count)

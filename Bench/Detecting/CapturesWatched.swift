@@ -11,21 +11,11 @@ import Policy
 struct CapturesWatched {
     private let captures: [LabelledCapture]
 
-    init(_ folder: String) throws {
-        captures = try LabelledCapture.all(in: folder)
-        if captures.count < 2 { throw Failure(description: "\(folder) has no two captures NAME.pcap with NAME_labeled.csv") }
-    }
+    init(_ folder: String) throws { captures = try LabelledCapture.all(in: folder) }
 
     func run() throws {
         for (watched, capture) in captures.enumerated() {
-            let learner = Learner()
-            var days: [LearntDay] = []
-            for (other, learnt) in captures.enumerated() where other != watched {
-                for (record, isMalicious) in try learnt.packets() where !isMalicious { learner.learn(record) }
-                learner.finish()
-                days += learner.drain()
-            }
-            let made = history(learner, days)
+            let made = try LabelledCapture.history(of: captures, without: watched)
             let allowed = Allowed(Proposal(made, Review(made)))
             let packets = try capture.packets()
             let attackers = Set(packets.filter(\.isMalicious).map(\.record.sourceMAC.written))

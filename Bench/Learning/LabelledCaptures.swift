@@ -9,23 +9,12 @@ import Frames
 struct LabelledCaptures {
     private let captures: [LabelledCapture]
 
-    init(_ folder: String) throws {
-        captures = try LabelledCapture.all(in: folder)
-        if captures.count < 2 { throw Failure(description: "\(folder) has no two captures NAME.pcap with NAME_labeled.csv") }
-    }
+    init(_ folder: String) throws { captures = try LabelledCapture.all(in: folder) }
 
     func run() throws {
         var all = (malicious: 0, passed: 0, benign: 0, denied: 0)
         for (judged, capture) in captures.enumerated() {
-            let learner = Learner()
-            var days: [LearntDay] = []
-            for (other, learnt) in captures.enumerated() where other != judged {
-                // An operator who has been told of the attack has its packets forgotten; here the labels do it.
-                for (record, isMalicious) in try learnt.packets() where !isMalicious { learner.learn(record) }
-                learner.finish()
-                days += learner.drain()
-            }
-            let made = history(learner, days)
+            let made = try LabelledCapture.history(of: captures, without: judged)
             let proposal = Proposal(made, Review(made))
             let allowed = Allowed(proposal)
             var one = (malicious: 0, passed: 0, benign: 0, denied: 0)

@@ -67,9 +67,12 @@ def privileged():
         pytest.skip(reason)
 
 
+PINNED = pathlib.Path("/run/sekisho/bpf/sekisho")
+
+
 def mount_bpf():
     """Where `ip netns exec` starts the bridge, what it mounts ends with it. On a real machine /sys/fs/bpf is there."""
-    folder = pathlib.Path("/run/sekisho/bpf")
+    folder = PINNED.parent
     folder.mkdir(parents=True, exist_ok=True)
     if not os.path.ismount(folder):
         sh(f"mount -t bpf bpf {folder}")
@@ -246,6 +249,10 @@ class Network:
         for end in ("a", "b"):
             if hasattr(self, end):
                 getattr(self, end).socket.close()
+        # What a killed bridge has pinned is held to the namespace by its number, which the next one may get.
+        if self.bridge in self.made:
+            for file in PINNED.glob(f"{os.stat(f'/run/netns/{self.bridge}').st_ino}-*"):
+                file.unlink()
         for name in self.made:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 

@@ -20,7 +20,7 @@ import pytest
 from syslog_rfc5424_parser import SyslogMessage
 
 from conftest import sh
-from feeding import samples_of
+from feeding import free_port, samples_of
 from test_alerts import LAPTOP, POLICY, TOOL, syn
 
 needs_rsyslog = pytest.mark.skipif(not shutil.which("rsyslogd"), reason="needs rsyslogd")
@@ -33,12 +33,6 @@ def wait_for(condition, what, timeout=30, said=lambda: ""):
             return found
         time.sleep(0.05)
     raise AssertionError(f"waited {timeout} s for {what}\n{said()}")
-
-
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 # --- A state directory without a bridge --------------------------------------------------------------------------

@@ -49,8 +49,7 @@ public struct CaptureWriter {
         let length = UInt32(body.bytes.count + 12)
         var whole = Body()
         whole.append(type, length)
-        bytes += whole.bytes + body.bytes
-        whole = Body()
+        whole.bytes += body.bytes
         whole.append(length)
         bytes += whole.bytes
     }

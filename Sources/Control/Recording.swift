@@ -192,8 +192,7 @@ final class Recording: @unchecked Sendable {
         // From the workers' clock to the calendar, as it is set now.
         let offset = calendarOffset()
         for i in 0..<end {
-            waiting[i].first &+= offset
-            waiting[i].last &+= offset
+            waiting[i].shift(by: offset)
             learner.learn(waiting[i])
         }
         watch?.observe(waiting[..<end].filter { !$0.isUrgent })
@@ -205,10 +204,7 @@ final class Recording: @unchecked Sendable {
         var urgent = new.filter(\.isUrgent)
         urgent.sort { $0.first < $1.first }
         let offset = calendarOffset()
-        for i in urgent.indices {
-            urgent[i].first &+= offset
-            urgent[i].last &+= offset
-        }
+        for i in urgent.indices { urgent[i].shift(by: offset) }
         watch?.observe(urgent, samples)
         samples.removeAll(keepingCapacity: true)
     }
@@ -273,5 +269,13 @@ final class Recording: @unchecked Sendable {
             pruning = nil
             log.warning("taking old days out: \(error); tried again in a day")
         }
+    }
+}
+
+extension TrafficRecord {
+    /// From the workers' clock to the calendar, ns.
+    fileprivate mutating func shift(by offset: UInt64) {
+        first &+= offset
+        last &+= offset
     }
 }

@@ -75,12 +75,12 @@ public struct AlertFrames {
     /// Frames of an alert that it was not given yet, none from before it. Half of the room is for what it becomes.
     ///
     /// - Parameter known: cards of devices that are known, which an alert about unknown ones has nothing to do with.
-    public mutating func take(for alert: Alert, known: @autoclosure () -> Set<MACAddress> = []) -> [AlertFrame] {
+    public mutating func take(for alert: Alert, known: Set<MACAddress> = []) -> [AlertFrame] {
         let before = given[alert.id]
         let room = before.map { Self.mostOfAlert - $0 } ?? Self.mostOfAlert / 2
         guard room > 0, let key = ActorKey(text: alert.group) else { return [] }
         let others = Set(alert.others.compactMap { $0.mac.flatMap { MACAddress(written: $0) } })
-        let cards = key.level == .side ? known() : []
+        let cards = key.level == .side ? known : []
         let from = alert.begin.nanoseconds > Self.margin ? alert.begin.nanoseconds - Self.margin : 0
         var taken: [AlertFrame] = []
         frames.removeAll { frame in

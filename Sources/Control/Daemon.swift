@@ -898,6 +898,8 @@ public final class Daemon: @unchecked Sendable {
             for order in report.released {
                 log.warning("quarantine: the time of \(order.device) is over; it is released")
                 audit?.add(.release, "\(order.device) is released: its time is over", who: AuditEvent.bridge)
+                // Nobody has said that it may: whoever goes on is cut off again.
+                responses.async { [self] in for alert in answered.keys { answered[alert]?.remove(order.device) } }
             }
         } catch { log.error("quarantine: \(error)") }
     }

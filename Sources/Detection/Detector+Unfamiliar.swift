@@ -260,12 +260,15 @@ extension Detector {
     private mutating func answer(_ record: TrafficRecord, _ place: Int) {
         contacts[place].last = record.last
         contacts[place].frames &+= UInt64(record.frames)
-        // What does not pass is no answer.
-        if record.cause != .none, policy.mode == .enforce { return }
+        // What does not pass is no answer; what a person or an alert has cut off passes in no mode.
+        if record.cause != .none, policy.mode == .enforce || record.cause.isOrdered { return }
         let isRefusal = record.ipProtocol == .tcp && record.tcpFlags.contains(.rst) && !record.tcpFlags.contains(.syn)
         if !isRefusal, !contacts[place].isAnswered {
             contacts[place].isAnswered = true
-            if contacts[place].isDecided, let actor = actorByKey[key(of: contacts[place])] { actors[actor].answered &+= 1 }
+            if contacts[place].isDecided, let actor = actorByKey[key(of: contacts[place])] {
+                actors[actor].answered &+= 1
+                if actors[actor].alert != 0 { touch(actor, record.last) }
+            }
         }
         if !contacts[place].isDecided { decide(place, failed: isRefusal) }
     }

@@ -45,6 +45,17 @@ import Testing
 
     // MARK: - Who acts
 
+    /// In monitor an answer passes, though it is denied; but not to a device that is cut off.
+    @Test func whatIsCutOffHasAnsweredNobody() throws {
+        for (cause, isAnswered) in [(Cause.notInPolicy, true), (.quarantined, false), (.isolated, false)] {
+            let watch = Watcher(mode: .monitor)
+            watch.see(record(stranger, tool(1), 445, at: monday + second, cause: .notInPolicy))
+            watch.see(record(tool(1), stranger, 445, at: monday + 2 * second, flags: [.syn, .ack], answers: true, cause: cause, side: .inside))
+            let alerts = watch.doings
+            #expect(alerts.map { $0.evidence.map(\.isAnswered) } == [[isAnswered]], "\(cause)")
+        }
+    }
+
     @Test func anUnknownDeviceIsToldAtOnceAndRises() throws {
         let watch = Watcher()
         watch.see(record(stranger, tool(1), 445, at: monday + second, cause: .notInPolicy))

@@ -270,7 +270,7 @@ def test_when_learning_ends_the_watch_begins(sekisho, watching, folder):
 
 def test_a_failure_of_the_bridge_is_told(sekisho, watching, folder):
     """Why: whoever can stop the judge must not do so in silence."""
-    running, net = watching(POLICY, "--mode", "enforce")
+    running, net = watching(POLICY.replace("version = 1", 'version = 1\non_failure = "closed"', 1), "--mode", "enforce")
     running.process.send_signal(signal.SIGSTOP)
     time.sleep(0.3)
     net.a.send(*[syn(HOST, TOOL, 5000, 40_000 + number) for number in range(10)], pause=0.01)

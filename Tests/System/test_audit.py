@@ -21,8 +21,9 @@ from test_clock import wall_clock  # noqa: F401
 from test_failing import Streams
 
 
-def policy(name="p", mode="enforce", port=1, extra=""):
+def policy(name="p", mode="enforce", port=1, extra="", deadline=5000):
     return f"""version = 1
+on_failure = {{ deadline_ms = {deadline} }}
 name = "{name}"
 mode = "{mode}"
 [[allow]]
@@ -218,7 +219,7 @@ def test_failures_and_clocks_are_written_down(sekisho, bridge, network, folder, 
     state = folder / "state"
     wall_clock(0)
     ends = time.gmtime(time.time() + 86400)
-    expiring = policy(extra=f'expires = {time.strftime("%Y-%m-%dT%H:%M:%SZ", ends)}\n')
+    expiring = policy(extra=f'expires = {time.strftime("%Y-%m-%dT%H:%M:%SZ", ends)}\n', deadline=50)
     running = bridge(expiring, "--state", state, net=network(), environment=wall_clock.environment)
     running.wait_for(lambda: len(events(sekisho, state)) == 2, "the start")
     wall_clock(3 * 86400)

@@ -74,10 +74,11 @@ def expressions(dashboard):
 
 def test_dashboard_and_rules_ask_for_what_there_is(sekisho, feed, watching, folder):  # noqa: F811
     """Why: a panel that asks for a name that nobody tells stays empty, and an alert like that stays silent."""
-    running, net = watching(POLICY.replace("version = 1", 'version = 1\nmode = "monitor"', 1))
+    failing = POLICY.replace("version = 1", 'version = 1\non_failure = "closed"', 1)
+    running, net = watching(failing.replace("version = 1", 'version = 1\nmode = "monitor"', 1))
     scan(net, LAPTOP)
     running.wait_for(lambda: running.would_deny(), "what would be denied")
-    assert running.apply(POLICY).returncode == 0
+    assert running.apply(failing).returncode == 0
     scan(net, LAPTOP, first=43_000)
     net.a.send(*[syn(HOST, TOOL, 5000, 40_000 + number) for number in range(7)])
     # A time in which nobody judged.

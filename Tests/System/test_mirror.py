@@ -104,6 +104,6 @@ def test_what_belongs_together_is_missed(bridge, network, sekisho, folder):
     running = bridge(POLICY, net=network())
     assert "start the bridge with --mirror PORT" in running.said()
     other = folder / "other.toml"
-    other.write_text(POLICY.replace("mirror = true", ""))
+    other.write_text(running.policy.read_text().replace("mirror = true", ""))
     changes = json.loads(sekisho("diff", running.policy, other, "--json").stdout)["changes"]
     assert [(one["what"], one["a"], one["b"]) for one in changes] == [("mirror", "true", "false")]

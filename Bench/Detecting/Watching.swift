@@ -29,6 +29,10 @@ struct Watching {
         let calm = FabTraffic(scenario)
         scenario.attacks = FabScenario.everyAttack(from: 15 * 24)
         let attacked = FabTraffic(scenario)
+        // A tool that was taken over sends 20 MB twice an hour, in a conversation that a rule allows.
+        scenario.attacks = [FabAttack(.covert, start: 15 * 24, hours: 48, tool: 2)]
+        scenario.includesCovert = true
+        let drained = FabTraffic(scenario)
         let learner = Learner()
         var days: [LearntDay] = []
         calm.runHours(0..<Self.learnt) { records in
@@ -49,6 +53,7 @@ struct Watching {
         print("\(tools) tools, seed \(seed), \(options.mode.name), \(options.isAttended ? "" : "un")attended: \(grouped(made.conversations.count)) conversations, norms in \(String(format: "%.2f", building)) s")
         let quiet = watch(calm, norms, allowed, title: "no attack")
         _ = watch(attacked, norms, allowed, title: "attacks")
+        _ = watch(drained, norms, allowed, title: "data carried off by what a rule allows")
         print("")
         return quiet
     }
@@ -142,7 +147,8 @@ struct Watching {
         case .attack(.spoofing): [.spoofing]
         case .attack(.lateral): [.lateralMovement, .scan]
         case .attack(.beacon): [.beacon]
-        case .covert, .normal, .maintenance: []
+        case .covert: [.volume, .outOfHours]
+        case .normal, .maintenance: []
         }
     }
 

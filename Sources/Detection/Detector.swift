@@ -102,7 +102,7 @@ public struct Detector: ~Copyable {
                 KnownConversation(
                     key: one.key, client: client, server: server, patience: one.patience, mostBytes: one.mostBytes, mostFrames: one.mostFrames, last: 0,
                     bytes: 0, frames: 0, day: 0, closedHours: one.closedHours, isClosedAtWeekends: one.isClosedAtWeekends, isOneWay: one.isOneWay,
-                    isMissing: false, saidHours: false, saidVolume: false))
+                    isMissing: false, saidHours: false, doublings: 0))
         }
         known = KnownTable(conversations)
         for alert in alerts { takeUp(alert) }
@@ -164,7 +164,7 @@ public struct Detector: ~Copyable {
         if day != one.pointee.day {
             one.pointee.day = day
             (one.pointee.bytes, one.pointee.frames) = (0, 0)
-            (one.pointee.saidHours, one.pointee.saidVolume) = (false, false)
+            (one.pointee.saidHours, one.pointee.doublings) = (false, 0)
         }
         one.pointee.bytes &+= record.bytes
         one.pointee.frames &+= UInt64(record.frames)
@@ -177,14 +177,20 @@ public struct Detector: ~Copyable {
 
     @inline(never)
     private mutating func volume(_ record: TrafficRecord, _ one: UnsafeMutablePointer<KnownConversation>) {
-        if one.pointee.saidVolume { return }
         let isWeekend = isWeekend(day: Int64(one.pointee.day))
         let (bytes, frames) = isWeekend ? (one.pointee.mostBytes.1, one.pointee.mostFrames.1) : (one.pointee.mostBytes.0, one.pointee.mostFrames.0)
         guard one.pointee.bytes > bytes || one.pointee.frames > frames else { return }
-        one.pointee.saidVolume = true
-        let what = one.pointee.bytes > bytes ? "\(PeopleFormat.grouped(one.pointee.bytes)) bytes" : "\(PeopleFormat.grouped(one.pointee.frames)) frames"
-        let most = one.pointee.bytes > bytes ? bytes : frames
-        noteKnown(.volume, one, record, "\(Story.conversation(one.pointee.key)): \(what) since midnight UTC, more than \(PeopleFormat.grouped(most)), which is far beyond any day before")
+        // Told when it is too much, and whenever that has doubled.
+        let told = one.pointee.doublings
+        while one.pointee.doublings < 64, one.pointee.bytes >> UInt64(one.pointee.doublings) > bytes || one.pointee.frames >> UInt64(one.pointee.doublings) > frames {
+            one.pointee.doublings += 1
+        }
+        guard one.pointee.doublings > told else { return }
+        let isOfBytes = one.pointee.bytes > bytes
+        let what = isOfBytes ? "\(PeopleFormat.grouped(one.pointee.bytes)) bytes" : "\(PeopleFormat.grouped(one.pointee.frames)) frames"
+        let start = "moved far more than on any day before in \(Story.conversation(one.pointee.key)) on \(Story.time(record.last).prefix(10)) UTC: "
+        noteKnown(
+            .volume, one, record, "\(start)\(what), where \(PeopleFormat.grouped(isOfBytes ? bytes : frames)) were much", replacing: start)
     }
 
     private mutating func hours(_ record: TrafficRecord, _ one: UnsafeMutablePointer<KnownConversation>) {
@@ -192,18 +198,26 @@ public struct Detector: ~Copyable {
         let isClosed = one.pointee.closedHours >> UInt32(hour % 24) & 1 == 1
         guard isClosed || one.pointee.isClosedAtWeekends && isWeekend(day: Int64(hour / 24)), !one.pointee.saidHours else { return }
         one.pointee.saidHours = true
-        noteKnown(.outOfHours, one, record, "\(Story.conversation(one.pointee.key)) at \(Story.time(record.last)): it never took place \(isClosed ? "at that hour" : "at weekends")")
+        noteKnown(.outOfHours, one, record, "took part in \(Story.conversation(one.pointee.key)) at \(Story.time(record.last)), never before \(isClosed ? "at that hour" : "at weekends")")
     }
 
     /// What a known conversation does is its client's doing.
-    private mutating func noteKnown(_ kind: AlertKind, _ one: UnsafeMutablePointer<KnownConversation>, _ record: TrafficRecord, _ text: String) {
+    ///
+    /// - Parameter start: what the text begins with that it takes the place of; nil: it is one more.
+    private mutating func noteKnown(
+        _ kind: AlertKind, _ one: UnsafeMutablePointer<KnownConversation>, _ record: TrafficRecord, _ text: String, replacing start: String? = nil
+    ) {
         if policy.mode == .learn { return }
         let device = one.pointee.client
         let mac = device >= 0 ? devices[Int(device)].mac : nil
         let key = mac.map { ActorKey(.mac, mac: $0) } ?? ActorKey(.address, address: one.pointee.key.client)
         guard let actor = actor(key, isKnown: true, mac: mac, address: one.pointee.key.client, side: nil, at: record.first) else { return }
         actors[actor].frames &+= UInt64(record.frames)
-        if actors[actor].notes.count < 8 { actors[actor].notes.append(text) }
+        if let start, let place = actors[actor].notes.firstIndex(where: { $0.hasPrefix(start) }) {
+            actors[actor].notes[place] = text
+        } else if actors[actor].notes.count < 8 {
+            actors[actor].notes.append(text)
+        }
         note(kind, actor, record, confidence: 0.6)
     }
 

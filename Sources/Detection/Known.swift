@@ -59,7 +59,8 @@ struct KnownConversation: BitwiseCopyable {
     var isMissing: Bool
     /// What was said of it today.
     var saidHours: Bool
-    var saidVolume: Bool
+    /// How often its day's limit was doubled before it was more than was told of; 0: nothing was.
+    var doublings: UInt8
 }
 
 /// Open addressing over hashes and places: a place is looked at only when the hash fits.

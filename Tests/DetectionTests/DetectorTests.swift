@@ -301,6 +301,13 @@ import Testing
         #expect(!watch.kinds.contains(.volume))
         watch.see(record(tool(1), host, 21, at: monday + 13 * hour, flags: .ack, side: .inside, bytes: 50_000_000))
         #expect(watch.kinds.contains(.volume))
+        // It goes on, and into the next day.
+        for number in UInt64(0)..<30 { watch.see(record(tool(1), host, 21, at: monday + 14 * hour + number * 30 * minute, flags: .ack, side: .inside, bytes: 20_000_000)) }
+        let told = watch.all.filter { $0.kind == .volume }
+        #expect(told.count == 1)
+        let story = told[0].story
+        #expect(story.contains("on 2026-01-19 UTC: 270,350,000 bytes, where 1,048,576 were much") && story.contains("on 2026-01-20 UTC: 140,000,000 bytes"), "\(story)")
+        #expect(story.components(separatedBy: "moved far more").count == 3, "\(story)")
     }
 
     // MARK: - Silence

@@ -147,7 +147,7 @@ struct Watching {
         case .attack(.spoofing): [.spoofing]
         case .attack(.lateral): [.lateralMovement, .scan]
         case .attack(.beacon): [.beacon]
-        case .covert: [.volume, .outOfHours]
+        case .covert: [.volume]
         case .normal, .maintenance: []
         }
     }

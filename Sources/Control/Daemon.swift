@@ -152,8 +152,8 @@ public final class Daemon: @unchecked Sendable {
     private var watch: Watch?
     private let responses = DispatchQueue(label: "sekisho-respond")
     private let keeping = DispatchQueue(label: "sekisho-quarantine")
-    /// What was done about alerts, by number: devices by name. Used on `responses` only.
-    private var answered: [Int64: Set<String>] = [:]
+    /// Used on `responses` only.
+    private var answered = Responses()
     /// What was said of records that were lost, and when something may be said again, in seconds since the start.
     private var recordsLost = (frames: UInt64(0), until: 0.0)
     /// Changes that may still be said in this minute, and when it ends; what comes besides stands in `status`.
@@ -843,6 +843,7 @@ public final class Daemon: @unchecked Sendable {
         for order in report.released {
             log.warning("quarantine: \(order.device) is released by \(origin.who)")
             audit?.add(.release, "\(order.device) is released", who: origin.who, origin.fields)
+            responses.async { [self] in answered.released(order, byPerson: true, at: Date()) }
         }
         return report
     }
@@ -858,8 +859,7 @@ public final class Daemon: @unchecked Sendable {
             }
         case .changed: break
         case .ended:
-            answered[alert.id] = nil
-            return
+            return answered.ended(alert.id)
         }
         guard let (document, identities) = state.withLock({ live.map { ($0.document, self.identities) } }),
             alert.behaviours.contains(where: { document.response.quarantines.contains($0.kind.rawValue) }),
@@ -870,8 +870,7 @@ public final class Daemon: @unchecked Sendable {
         let isForger = alert.behaviours.contains { $0.kind == .spoofing || $0.kind == .wrongSide }
         for device in ([alert.device].compactMap(\.self) + alert.others) where !device.isMany {
             let target = MeantDevice(device, isForger: isForger, identities)
-            guard !target.name.isEmpty, !answered[alert.id, default: []].contains(target.name) else { continue }
-            answered[alert.id, default: []].insert(target.name)
+            guard !target.name.isEmpty, answered.begins(alert.id, target, lastActed: device.last) else { continue }
             // A person's word stands, and an order that holds needs no other.
             if state.withLock({ quarantines.orders.contains { target.isMeant(by: $0) } }) { continue }
             if let protection = target.protection(by: document) {
@@ -884,7 +883,7 @@ public final class Daemon: @unchecked Sendable {
                 _ = try quarantine(target, seconds: document.response.seconds, exceptions: [], why: why, automatic: true, origin)
             } catch {
                 // Perhaps there is room the next time.
-                answered[alert.id]?.remove(target.name)
+                answered.takesBack(alert.id, target)
                 log.error("alert \(alert.id): \(target.name) is not cut off: \(error)")
             }
         }
@@ -898,8 +897,7 @@ public final class Daemon: @unchecked Sendable {
             for order in report.released {
                 log.warning("quarantine: the time of \(order.device) is over; it is released")
                 audit?.add(.release, "\(order.device) is released: its time is over", who: AuditEvent.bridge)
-                // Nobody has said that it may: whoever goes on is cut off again.
-                responses.async { [self] in for alert in answered.keys { answered[alert]?.remove(order.device) } }
+                responses.async { [self] in answered.released(order, byPerson: false, at: Date()) }
             }
         } catch { log.error("quarantine: \(error)") }
     }

@@ -242,6 +242,10 @@ struct MeantDevice {
         }?.name
     }
 
+    func overlaps(_ other: MeantDevice) -> Bool {
+        name == other.name || !Set(addresses).isDisjoint(with: other.addresses) || !Set(macs).isDisjoint(with: other.macs)
+    }
+
     /// Whether an order is about it, under whatever name.
     func isMeant(by order: QuarantineOrder) -> Bool {
         order.device == name || !Set(order.addresses).isDisjoint(with: addresses) || !Set(order.macs).isDisjoint(with: macs)

@@ -125,7 +125,8 @@ final class Watch: @unchecked Sendable {
             let week = Date(timeIntervalSinceNow: -7 * 86_400)
             try store.endForgotten(before: week)
             try store.trim(now: Date())
-            recent = try store.read(since: week)
+            // A wire is not held up for what was damaged, or written by a later version.
+            recent = try store.read(since: week) { [log] in log.warning("alert \($0) in alerts.sqlite is damaged, or of another version; it is not taken up") }
             last = try store.lastID()
             change { opening = .success(last) }
         } catch {

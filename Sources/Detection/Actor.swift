@@ -91,6 +91,8 @@ struct Actor {
     var frames: UInt64 = 0
     var attempts: UInt64 = 0
     var deniedFrames: UInt64 = 0
+    /// Of what it does itself, the last; of `last` others have their share.
+    var acted: UInt64 = 0
     var answered: UInt64 = 0
 
     var walk: RandomWalk

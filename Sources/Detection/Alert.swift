@@ -109,6 +109,8 @@ public struct AlertDevice: Codable, Sendable, Equatable {
     public var isKnown: Bool
     /// It stands for all senders that came under ever new addresses on this side.
     public var isMany: Bool
+    /// When it last did something of the alert itself; nil: not since the bridge was started.
+    public var last: Date?
 }
 
 /// One of the things a device does.

@@ -93,7 +93,7 @@ public final class AlertStore: Sendable {
     ///
     /// - Parameter before: alerts that had nothing since.
     public func endForgotten(before: Date) throws(HistoryError) {
-        let forgotten = try read(since: nil, onlyOpen: true).filter { $0.last < before }
+        let forgotten = try read(since: nil, onlyOpen: true, damaged: { _ in }).filter { $0.last < before }
         try write(forgotten.map { one in
             var one = one
             one.end = one.last
@@ -126,14 +126,21 @@ public final class AlertStore: Sendable {
 
     /// Alerts in order.
     ///
-    /// - Parameter since: those that had something from then on; nil: all.
-    public func read(since: Date?, onlyOpen: Bool = false) throws(HistoryError) -> [Alert] {
+    /// - Parameters:
+    ///   - since: those that had something from then on; nil: all.
+    ///   - damaged: told the numbers of those that are not as this program writes them, and are left out; nil: one of them is an error.
+    public func read(since: Date?, onlyOpen: Bool = false, damaged: ((Int64) -> Void)? = nil) throws(HistoryError) -> [Alert] {
         try reading { db in
             let rows = try Row.fetchCursor(
-                db, sql: "SELECT body, acknowledged_at, acknowledged_by, acknowledged_why FROM alert WHERE last >= ? \(onlyOpen ? "AND ended IS NULL" : "") ORDER BY id",
+                db, sql: "SELECT body, acknowledged_at, acknowledged_by, acknowledged_why, id FROM alert WHERE last >= ? \(onlyOpen ? "AND ended IS NULL" : "") ORDER BY id",
                 arguments: [since.map(Self.stored) ?? 0])
             var alerts: [Alert] = []
-            while let row = try rows.next() { alerts.append(try Self.alert(row)) }
+            while let row = try rows.next() {
+                do { alerts.append(try Self.alert(row)) } catch let error as DecodingError {
+                    guard let damaged else { throw error }
+                    damaged(row[4])
+                }
+            }
             return alerts
         }
     }
@@ -141,6 +148,17 @@ public final class AlertStore: Sendable {
     public func read(_ id: Int64) throws(HistoryError) -> Alert? {
         try reading { db in
             try Row.fetchOne(db, sql: "SELECT body, acknowledged_at, acknowledged_by, acknowledged_why FROM alert WHERE id = ?", arguments: [id]).map(Self.alert)
+        }
+    }
+
+    /// For whoever has others to look at: one that is not as this program writes them is no error.
+    public enum Entry { case whole(Alert), damaged }
+
+    public func entry(_ id: Int64) throws(HistoryError) -> Entry? {
+        try reading { db in
+            try Row.fetchOne(db, sql: "SELECT body, acknowledged_at, acknowledged_by, acknowledged_why FROM alert WHERE id = ?", arguments: [id]).map { row in
+                do { return .whole(try Self.alert(row)) } catch is DecodingError { return .damaged }
+            }
         }
     }
 

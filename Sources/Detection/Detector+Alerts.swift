@@ -122,6 +122,11 @@ extension Detector {
         touch(leader, time)
     }
 
+    /// There is more to say of an alert that goes on; not that more was done.
+    mutating func retell(_ actor: Int) {
+        if actors[actor].alert != 0, actors[actor].ended == 0 { touch(actor, actors[actor].last) }
+    }
+
     /// There is more of an alert.
     mutating func touch(_ actor: Int, _ time: UInt64) {
         actors[actor].last = max(actors[actor].last, time)
@@ -248,6 +253,7 @@ extension Detector {
         for place in 0..<known.count { known[place].pointee.last = min(known[place].pointee.last, time) }
         for place in actors.indices {
             actors[place].last = min(actors[place].last, time)
+            actors[place].acted = min(actors[place].acted, time)
             actors[place].said.at = min(actors[place].said.at, time)
         }
     }
@@ -334,7 +340,8 @@ extension Detector {
         let mac = actor.mac ?? deviceByAddress[address].flatMap { devices[Int($0)].mac }
         return AlertDevice(
             address: address == .zero ? nil : address.written, mac: mac?.written, vendor: nil, name: policy.names[address],
-            role: role(address)?.rawValue, side: actor.side.map { "\($0)" }, isKnown: actor.isKnown, isMany: actor.key.level == .side)
+            role: role(address)?.rawValue, side: actor.side.map { "\($0)" }, isKnown: actor.isKnown, isMany: actor.key.level == .side,
+            last: actor.acted == 0 ? nil : Date(actor.acted))
     }
 
     /// As its class has it, where that is of a role.

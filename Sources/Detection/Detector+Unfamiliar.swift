@@ -267,7 +267,7 @@ extension Detector {
             contacts[place].isAnswered = true
             if contacts[place].isDecided, let actor = actorByKey[key(of: contacts[place])] {
                 actors[actor].answered &+= 1
-                if actors[actor].alert != 0 { touch(actor, record.last) }
+                retell(actor)
             }
         }
         if !contacts[place].isDecided { decide(place, failed: isRefusal) }
@@ -283,13 +283,17 @@ extension Detector {
         if !failed {
             // Whoever has nothing against him needs no praise.
             guard let actor = actorByKey[key] else { return }
-            if contact.isStranger { actors[actor].answered &+= 1 }
+            if contact.isStranger {
+                actors[actor].answered &+= 1
+                retell(actor)
+            }
             return step(actor, contact.key, failed: false, nil)
         }
         guard let actor = actor(key, isKnown: !contact.isStranger, mac: contact.mac, address: contact.key.client, side: contact.side, at: contact.first) else { return }
         if !actors[actor].contacts.contains(where: { $0.serial == contact.serial }), actors[actor].contacts.count < Actor.mostContacts {
             actors[actor].contacts.append(ContactReference(place: Int32(place), serial: contact.serial))
             if actors[actor].peers.count < Actor.mostPeers { actors[actor].peers.insert(contact.key.server) }
+            actors[actor].acted = max(actors[actor].acted, contact.lastAttempt)
             actors[actor].attempts &+= contact.attempts
             actors[actor].frames &+= contact.frames
             actors[actor].services[ServiceKind(contact.key), default: 0] &+= contact.attempts
@@ -351,6 +355,7 @@ extension Detector {
         actors[actor].frames &+= UInt64(record.frames)
         if record.cause != .none { actors[actor].deniedFrames &+= UInt64(record.frames) }
         actors[actor].last = max(actors[actor].last, record.last)
+        actors[actor].acted = max(actors[actor].acted, record.last)
         if record.source != .zero, actors[actor].sources.count < Actor.mostAddresses, !actors[actor].claims.contains(record.source) { actors[actor].sources.insert(record.source) }
         if isAttempt {
             actors[actor].attempts &+= 1

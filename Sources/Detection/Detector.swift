@@ -180,13 +180,13 @@ public struct Detector: ~Copyable {
         let isWeekend = isWeekend(day: Int64(one.pointee.day))
         let (bytes, frames) = isWeekend ? (one.pointee.mostBytes.1, one.pointee.mostFrames.1) : (one.pointee.mostBytes.0, one.pointee.mostFrames.0)
         guard one.pointee.bytes > bytes || one.pointee.frames > frames else { return }
-        // Told when it is too much, and whenever that has doubled.
+        // Told when it is too much, and at each doubling of what is.
         let told = one.pointee.doublings
         while one.pointee.doublings < 64, one.pointee.bytes >> UInt64(one.pointee.doublings) > bytes || one.pointee.frames >> UInt64(one.pointee.doublings) > frames {
             one.pointee.doublings += 1
         }
         guard one.pointee.doublings > told else { return }
-        let isOfBytes = one.pointee.bytes > bytes
+        let isOfBytes = Double(one.pointee.bytes) / Double(bytes) >= Double(one.pointee.frames) / Double(frames)
         let what = isOfBytes ? "\(PeopleFormat.grouped(one.pointee.bytes)) bytes" : "\(PeopleFormat.grouped(one.pointee.frames)) frames"
         let start = "moved far more than on any day before in \(Story.conversation(one.pointee.key)) on \(Story.time(record.last).prefix(10)) UTC: "
         noteKnown(
@@ -215,7 +215,9 @@ public struct Detector: ~Copyable {
         actors[actor].frames &+= UInt64(record.frames)
         if let start, let place = actors[actor].notes.firstIndex(where: { $0.hasPrefix(start) }) {
             actors[actor].notes[place] = text
-        } else if actors[actor].notes.count < 8 {
+        } else {
+            // The latest, or whoever begins with small things hides the great one.
+            if actors[actor].notes.count == 8 { actors[actor].notes.removeFirst() }
             actors[actor].notes.append(text)
         }
         note(kind, actor, record, confidence: 0.6)

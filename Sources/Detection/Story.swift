@@ -67,7 +67,7 @@ struct Story {
                 "comes back to \(regular.key.server.written) \(regular.key.range.written) every \(Self.length(Double(regular.intervals.sorted()[regular.intervals.count / 2])))")
         }
         if kinds.contains(.lateralMovement) { parts.append("went from equipment to equipment, which had nothing to do with each other before") }
-        parts += actor.notes.prefix(4)
+        parts += actor.notes.suffix(4)
         if parts.isEmpty { parts.append("does what it did not do before") }
         var text = "\(who) \(parts.joined(separator: "; it "))."
         if actor.behaviours.count > 1 {

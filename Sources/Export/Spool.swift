@@ -98,7 +98,15 @@ final class Spool: Sendable {
         guard !changes.isEmpty || !forgotten.isEmpty else { return }
         var full: [(alert: Alert, step: AlertStep)] = []
         for change in changes {
-            guard var alert = try alerts.read(change.id) else { continue }
+            var alert: Alert
+            switch try alerts.entry(change.id) {
+            case nil: continue
+            case .damaged:
+                // It must not keep back the others.
+                if change.step == changes.first(where: { $0.id == change.id })?.step { log.error("alert \(change.id) is damaged in alerts.sqlite; it is not told") }
+                continue
+            case .whole(let one): alert = one
+            }
             // It went on and ended before anybody looked: it was not always over.
             if change.step == .raised { alert.end = nil }
             full.append((alert, change.step))

@@ -29,7 +29,7 @@ struct AlertsCommand: ParsableCommand {
                 let store = try AlertStore(directory: state, mayMake: false)
                 let from = since.map { Date(timeIntervalSince1970: Double($0.nanoseconds) / 1e9) }
                 if watch { return try follow(store, from) }
-                let alerts = try store.read(since: from, onlyOpen: open)
+                let alerts = try store.read(since: from, onlyOpen: open) { Output.error("warning: alert \($0) is damaged, or of another version; it is left out") }
                 if json { return try AlertsCommand.json(alerts) }
                 show(alerts)
             } catch { throw HistoryOptions.failed(error) }
@@ -38,7 +38,7 @@ struct AlertsCommand: ParsableCommand {
         private func follow(_ store: AlertStore, _ from: Date?) throws(HistoryError) {
             var known: [Int64: Alert] = [:]
             while true {
-                let alerts = try store.read(since: from, onlyOpen: open)
+                let alerts = try store.read(since: from, onlyOpen: open) { _ in }
                 if json {
                     for alert in alerts where known[alert.id] != alert { try AlertsCommand.json(alert, pretty: false) }
                     known = Dictionary(uniqueKeysWithValues: alerts.map { ($0.id, $0) })

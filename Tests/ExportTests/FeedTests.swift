@@ -104,6 +104,18 @@ struct AlertNoticeTests {
         #expect(steps == (1...4).flatMap { ["\($0) raised", "\($0) ended"] })
     }
 
+    /// A disk, or somebody, has spoilt one: the others are told.
+    @Test func aDamagedOneKeepsNobodyBack() throws {
+        let directory = try Directory(), store = try AlertStore(directory: directory.path), spool = try directory.spool()
+        let now = Date(timeIntervalSince1970: 1_764_000_000)
+        try store.write([alert(1, at: now, hasEnded: false), alert(2, at: now), alert(3, at: now, hasEnded: false)])
+        try DatabaseQueue(path: directory.path + "/alerts.sqlite").write { db in try db.execute(sql: "UPDATE alert SET body = '{' WHERE id = 2") }
+        try notice(spool, now)
+        try store.write([alert(3, at: now)])
+        try notice(spool, now)
+        #expect(try ids(spool).map { $0.split(separator: "/") }.map { "\($0[2]) \($0[4])" } == ["1 raised", "3 raised", "3 ended"])
+    }
+
     /// It went on for weeks while others came, and then ended.
     @Test func aLongOneIsToldOnce() throws {
         let directory = try Directory(), store = try AlertStore(directory: directory.path), spool = try directory.spool()

@@ -392,6 +392,7 @@ def test_everything_can_be_used(learnt, sekisho, look, tmp_path):
 # --- A thousand devices ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_equal_devices_are_drawn_as_one_and_open(look):
     data = plant(700)
     assert len(data["devices"]) > 1_000

@@ -198,6 +198,7 @@ def test_a_new_tool_learns_beside_those_that_are_enforced(sekisho, bridge, stack
     assert f'addresses = ["{NEW}"]' in proposed and "tcp/7000" in proposed and f'"{TOOL}"' not in proposed
 
 
+@pytest.mark.alone
 def test_a_killed_process_has_lost_a_second(sekisho, bridge, stacks, folder):
     """Why: what took weeks to learn must not hang on how the process ends; and the next one goes on from there."""
     state = folder / "state"

@@ -291,6 +291,7 @@ def test_with_a_token_over_tls(feed, sekisho, folder):
     assert done.returncode == 1 and "cannot be used" in done.stderr
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not shutil.which("prometheus"), reason="needs prometheus")
 def test_prometheus_scrapes_it_while_the_wire_is_flooded(feed, watching, folder):  # noqa: F811
     """Why: a flood is when it is looked at, and looking at it must cost the wire nothing."""

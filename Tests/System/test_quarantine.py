@@ -71,6 +71,7 @@ def order(sekisho, running, *words, code=0):
     return done
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", ["enforce", "monitor", "learn"])
 def test_a_device_is_cut_off_and_comes_back(sekisho, plant, mode):
     """Why: an engineer who sees an infected laptop must not have to write a policy first."""

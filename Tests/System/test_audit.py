@@ -244,6 +244,7 @@ def test_failures_and_clocks_are_written_down(sekisho, bridge, network, folder, 
     assert verify(sekisho, "--state", state)["intact"]
 
 
+@pytest.mark.optional_input
 def test_decisions_are_written_down(sekisho, folder):
     if not CAPTURES.is_dir():
         pytest.skip(f"no captures in {CAPTURES}")

@@ -248,6 +248,6 @@ struct MeantDevice {
 
     /// Whether an order is about it, under whatever name.
     func isMeant(by order: QuarantineOrder) -> Bool {
-        order.device == name || !Set(order.addresses).isDisjoint(with: addresses) || !Set(order.macs).isDisjoint(with: macs)
+        overlaps(MeantDevice(name: order.device, addresses: order.addresses, macs: order.macs))
     }
 }

@@ -112,7 +112,8 @@ struct Actor {
     /// In `Contacts`.
     var contacts: [ContactReference] = []
     /// What is missing; in words, for alerts that are about no contact.
-    var notes: [String] = []
+    private(set) var notes: [String] = []
+    static let mostNotes = 8
     var missing: Set<Int32> = []
 
     var behaviours: [BehaviourState] = []
@@ -138,6 +139,18 @@ struct Actor {
         self.side = side
         (first, last) = (time, time)
         walk = RandomWalk(at: time)
+    }
+
+    /// The latest stay: whoever begins with small things must not hide the great one.
+    ///
+    /// - Parameter start: what the note begins with that this one takes the place of; nil: it is one more.
+    mutating func addNote(_ text: String, replacing start: String? = nil) {
+        if let start, let place = notes.firstIndex(where: { $0.hasPrefix(start) }) {
+            notes[place] = text
+        } else {
+            if notes.count == Self.mostNotes { notes.removeFirst() }
+            notes.append(text)
+        }
     }
 
     var kind: AlertKind { behaviours.max { $0.kind.rank < $1.kind.rank }?.kind ?? .policyChanged }

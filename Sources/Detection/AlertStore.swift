@@ -132,33 +132,18 @@ public final class AlertStore: Sendable {
     public func read(since: Date?, onlyOpen: Bool = false, damaged: ((Int64) -> Void)? = nil) throws(HistoryError) -> [Alert] {
         try reading { db in
             let rows = try Row.fetchCursor(
-                db, sql: "SELECT body, acknowledged_at, acknowledged_by, acknowledged_why, id FROM alert WHERE last >= ? \(onlyOpen ? "AND ended IS NULL" : "") ORDER BY id",
-                arguments: [since.map(Self.stored) ?? 0])
+                db, sql: "SELECT \(Self.columns) FROM alert WHERE last >= ? \(onlyOpen ? "AND ended IS NULL" : "") ORDER BY id", arguments: [since.map(Self.stored) ?? 0])
             var alerts: [Alert] = []
-            while let row = try rows.next() {
-                do { alerts.append(try Self.alert(row)) } catch let error as DecodingError {
-                    guard let damaged else { throw error }
-                    damaged(row[4])
-                }
-            }
+            while let row = try rows.next() { if let one = try Self.alert(row, damaged) { alerts.append(one) } }
             return alerts
         }
     }
 
-    public func read(_ id: Int64) throws(HistoryError) -> Alert? {
+    /// - Parameter damaged: as of several.
+    public func read(_ id: Int64, damaged: ((Int64) -> Void)? = nil) throws(HistoryError) -> Alert? {
         try reading { db in
-            try Row.fetchOne(db, sql: "SELECT body, acknowledged_at, acknowledged_by, acknowledged_why FROM alert WHERE id = ?", arguments: [id]).map(Self.alert)
-        }
-    }
-
-    /// For whoever has others to look at: one that is not as this program writes them is no error.
-    public enum Entry { case whole(Alert), damaged }
-
-    public func entry(_ id: Int64) throws(HistoryError) -> Entry? {
-        try reading { db in
-            try Row.fetchOne(db, sql: "SELECT body, acknowledged_at, acknowledged_by, acknowledged_why FROM alert WHERE id = ?", arguments: [id]).map { row in
-                do { return .whole(try Self.alert(row)) } catch is DecodingError { return .damaged }
-            }
+            guard let row = try Row.fetchOne(db, sql: "SELECT \(Self.columns) FROM alert WHERE id = ?", arguments: [id]) else { return nil }
+            return try Self.alert(row, damaged)
         }
     }
 
@@ -206,10 +191,19 @@ public final class AlertStore: Sendable {
         try reading { db in try Int64.fetchOne(db, sql: "SELECT max(id) FROM alert") ?? 0 }
     }
 
-    private static func alert(_ row: Row) throws -> Alert {
-        var alert = try JSONDecoder().decode(Alert.self, from: Data((row[0] as String).utf8))
-        if let at: Int64 = row[1] { alert.acknowledged = Acknowledgement(at: Date(timeIntervalSince1970: Double(at) / 1e6), who: row[2] ?? "", why: row[3] ?? "") }
-        return alert
+    /// What `alert` reads.
+    private static let columns = "body, acknowledged_at, acknowledged_by, acknowledged_why, id"
+
+    private static func alert(_ row: Row, _ damaged: ((Int64) -> Void)?) throws -> Alert? {
+        do {
+            var alert = try JSONDecoder().decode(Alert.self, from: Data((row[0] as String).utf8))
+            if let at: Int64 = row[1] { alert.acknowledged = Acknowledgement(at: Date(timeIntervalSince1970: Double(at) / 1e6), who: row[2] ?? "", why: row[3] ?? "") }
+            return alert
+        } catch let error as DecodingError {
+            guard let damaged else { throw error }
+            damaged(row[4])
+            return nil
+        }
     }
 
     /// Microseconds since 1970.

@@ -179,19 +179,16 @@ extension Detector {
             // One for each time of working on it.
             if actors[actor].alert != 0, time > actors[actor].last &+ 600 * Self.second { forget(actor) }
             guard let actor = self.actor(ActorKey(.policy), isKnown: true, mac: nil, address: .zero, side: nil, at: time) else { return }
-            if actors[actor].notes.count == 8 { actors[actor].notes.removeFirst() }
-            actors[actor].notes.append("\"\(name)\" as version \(version), mode \(mode), \(rules) rules")
+            actors[actor].addNote("\"\(name)\" as version \(version), mode \(mode), \(rules) rules")
             note(.policyChanged, actor, nil, confidence: 1)
         case .failureEntered(let cause, let frames, let times):
             guard let actor = actor(ActorKey(.bridge), isKnown: true, mac: nil, address: .zero, side: nil, at: time) else { return }
-            if actors[actor].notes.count == 8 { actors[actor].notes.removeFirst() }
-            actors[actor].notes.append("\(cause)\(times > 1 ? ", \(times) times" : ""): frames are \(frames)")
+            actors[actor].addNote("\(cause)\(times > 1 ? ", \(times) times" : ""): frames are \(frames)")
             actors[actor].attempts &+= times
             note(.bridgeFailure, actor, nil, confidence: 1)
         case .failureLeft(let cause, let lasted):
             guard let actor = actorByKey[ActorKey(.bridge)], actors[actor].alert != 0 else { return }
-            if actors[actor].notes.count == 8 { actors[actor].notes.removeFirst() }
-            actors[actor].notes.append("the workers judge again (\(cause)), after \(lasted)")
+            actors[actor].addNote("the workers judge again (\(cause)), after \(lasted)")
             touch(actor, time)
             actors[actor].ended = time
         }

@@ -32,8 +32,8 @@ extension Detector {
             let (address, isWhole) = isWire ? (AddressWords.zero, true) : silent(one)
             guard let actor = actor(ActorKey(.silent, address: address), isKnown: true, mac: nil, address: address, side: nil, at: max(one.pointee.last, began)) else { continue }
             actors[actor].missing.insert(place)
-            if actors[actor].notes.count < 8 {
-                actors[actor].notes.append("\(Story.conversation(one.pointee.key)), last at \(one.pointee.last == 0 ? "no time since the start" : Story.time(one.pointee.last))")
+            if actors[actor].notes.count < Actor.mostNotes {
+                actors[actor].addNote("\(Story.conversation(one.pointee.key)), last at \(one.pointee.last == 0 ? "no time since the start" : Story.time(one.pointee.last))")
             }
             note(isWhole ? .silent : .missing, actor, nil, confidence: isWhole ? 0.9 : 0.7)
             actors[actor].begin = min(actors[actor].begin, max(one.pointee.last, began))

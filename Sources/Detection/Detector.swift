@@ -189,8 +189,7 @@ public struct Detector: ~Copyable {
         let isOfBytes = Double(one.pointee.bytes) / Double(bytes) >= Double(one.pointee.frames) / Double(frames)
         let what = isOfBytes ? "\(PeopleFormat.grouped(one.pointee.bytes)) bytes" : "\(PeopleFormat.grouped(one.pointee.frames)) frames"
         let start = "moved far more than on any day before in \(Story.conversation(one.pointee.key)) on \(Story.time(record.last).prefix(10)) UTC: "
-        noteKnown(
-            .volume, one, record, "\(start)\(what), where \(PeopleFormat.grouped(isOfBytes ? bytes : frames)) were much", replacing: start)
+        noteKnown(.volume, one, record, "\(start)\(what), where \(PeopleFormat.grouped(isOfBytes ? bytes : frames)) were much", replacing: start)
     }
 
     private mutating func hours(_ record: TrafficRecord, _ one: UnsafeMutablePointer<KnownConversation>) {
@@ -213,13 +212,7 @@ public struct Detector: ~Copyable {
         let key = mac.map { ActorKey(.mac, mac: $0) } ?? ActorKey(.address, address: one.pointee.key.client)
         guard let actor = actor(key, isKnown: true, mac: mac, address: one.pointee.key.client, side: nil, at: record.first) else { return }
         actors[actor].frames &+= UInt64(record.frames)
-        if let start, let place = actors[actor].notes.firstIndex(where: { $0.hasPrefix(start) }) {
-            actors[actor].notes[place] = text
-        } else {
-            // The latest, or whoever begins with small things hides the great one.
-            if actors[actor].notes.count == 8 { actors[actor].notes.removeFirst() }
-            actors[actor].notes.append(text)
-        }
+        actors[actor].addNote(text, replacing: start)
         note(kind, actor, record, confidence: 0.6)
     }
 

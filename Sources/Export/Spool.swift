@@ -96,21 +96,15 @@ final class Spool: Sendable {
             ? remembered.keys.filter { fresh[$0] == nil }
             : known.filter { $0.value.hasEnded && $0.value.last < window && $0.key != highest }.map(\.key)
         guard !changes.isEmpty || !forgotten.isEmpty else { return }
-        var full: [(alert: Alert, step: AlertStep)] = []
+        var full: [(alert: Alert, step: AlertStep)] = [], damaged: Set<Int64> = []
         for change in changes {
-            var alert: Alert
-            switch try alerts.entry(change.id) {
-            case nil: continue
-            case .damaged:
-                // It must not keep back the others.
-                if change.step == changes.first(where: { $0.id == change.id })?.step { log.error("alert \(change.id) is damaged in alerts.sqlite; it is not told") }
-                continue
-            case .whole(let one): alert = one
-            }
+            guard var alert = try alerts.read(change.id, damaged: { damaged.insert($0) }) else { continue }
             // It went on and ended before anybody looked: it was not always over.
             if change.step == .raised { alert.end = nil }
             full.append((alert, change.step))
         }
+        // They must not keep back the others.
+        for id in damaged.sorted() { log.error("alert \(id) is damaged in alerts.sqlite; it is not told") }
         try store.note(full, told: fresh, forgotten: forgotten, at: now, keeping: keeping)
         told.withLock { all in
             all.merge(fresh) { $1 }

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import sh
 from frames import ARP, IP, TCP, UDP, Ether, rdpcap
+from test_audit import types
 
 HOST, TOOL, LAPTOP = "10.0.0.1", "10.0.0.2", "10.0.0.66"
 MACS = {HOST: "02:00:00:00:00:01", TOOL: "02:00:00:00:00:02", LAPTOP: "02:00:00:00:00:66"}
@@ -120,7 +121,7 @@ def test_a_scanner_is_cut_off_where_the_policy_asks_for_it(sekisho, watching, fo
     assert (order["device"], order["macs"], order["who"], order["until"] - order["since"]) == (LAPTOP, [MACS[LAPTOP]], "sekisho", 3600)
     assert order["why"].startswith("alert 1: ")
     assert not passes(net, LAPTOP, 40_002) and passes(net, HOST, 40_003)
-    events = [one["type"] for one in json.loads(sekisho("audit", "show", "--state", folder / "state", "--json").stdout)]
+    events = types(sekisho, folder / "state")
     assert events.count("alert") == 1 and events.count("quarantine") == 1
     # A person's word stands: it goes on scanning, and is not cut off a second time for the same alert.
     assert sekisho("release", LAPTOP, "--control", running.socket).returncode == 0
@@ -141,7 +142,7 @@ def test_a_scanner_is_cut_off_where_the_policy_asks_for_it(sekisho, watching, fo
 
 def cut_off(sekisho, folder):
     """How often somebody was."""
-    return [one["type"] for one in json.loads(sekisho("audit", "show", "--state", folder / "state", "--json").stdout)].count("quarantine")
+    return types(sekisho, folder / "state").count("quarantine")
 
 
 @pytest.mark.parametrize("forges", (False, True))
